@@ -17,11 +17,11 @@ import mmap
 import os
 import struct
 import sys
-from typing import Any, BinaryIO
+from pathlib import Path
+from typing import Any
 
 PAGE = mmap.PAGESIZE
 PIECE = 1024  # pages looked at in one go
-COMPOUND_HEAD = 1 << 15
 COMPOUND_TAIL = 1 << 16
 PRESENT = 1 << 63
 PFN = (1 << 55) - 1
@@ -29,15 +29,15 @@ CGROUP_ROOT = "/sys/fs/cgroup"
 
 libc = ctypes.CDLL(None, use_errno=True)
 libc.mmap.restype = ctypes.c_void_p
-libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
 libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 libc.mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p]
 
 
-def word(file: BinaryIO, index: int) -> int:
+def word(fd: int, index: int) -> int:
     """The index-th 64-bit word of a file, 0 behind its end."""
-    data = os.pread(file.fileno(), 8, index * 8)
+    data = os.pread(fd, 8, index * 8)
     return int(struct.unpack("=Q", data)[0]) if len(data) == 8 else 0
 
 
@@ -45,13 +45,13 @@ class Reader:
     """The kernel's page files, and the cgroups by inode number."""
 
     def __init__(self) -> None:
-        self.pagemap = open("/proc/self/pagemap", "rb", buffering=0)
-        self.cgroup = open("/proc/kpagecgroup", "rb", buffering=0)
-        self.flags = open("/proc/kpageflags", "rb", buffering=0)
-        self.count = open("/proc/kpagecount", "rb", buffering=0)
+        self.pagemap = os.open("/proc/self/pagemap", os.O_RDONLY)
+        self.cgroup = os.open("/proc/kpagecgroup", os.O_RDONLY)
+        self.flags = os.open("/proc/kpageflags", os.O_RDONLY)
+        self.count = os.open("/proc/kpagecount", os.O_RDONLY)
         self.names: dict[int, str] = {}
         for folder, _, _ in os.walk(CGROUP_ROOT):
-            self.names[os.stat(folder).st_ino] = folder[len(CGROUP_ROOT) :] or "/"
+            self.names[Path(folder).stat().st_ino] = folder[len(CGROUP_ROOT) :] or "/"
 
     def owner(self, pfn: int) -> str:
         """The cgroup that a page frame is charged to; a tail is charged as its head is."""
@@ -65,22 +65,20 @@ class Reader:
 
     def file(self, path: str, unmapped_only: bool) -> dict[str, Any]:
         """Resident pages of one file by owner."""
-        size = os.stat(path).st_size
-        result: dict[str, Any] = {"path": path, "size": size, "resident": 0, "mapped_by_others": 0}
-        owners: dict[str, int] = {}
+        size = Path(path).stat().st_size
+        result: dict[str, Any] = {
+            "path": path, "size": size, "resident": 0, "mapped_by_others": 0, "owners": {},
+        }  # fmt: skip
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
         try:
             pages = (size + PAGE - 1) // PAGE
             for first in range(0, pages, PIECE):
-                self.piece(fd, first, min(PIECE, pages - first), unmapped_only, result, owners)
+                self.piece(fd, first, min(PIECE, pages - first), unmapped_only, result)
         finally:
             os.close(fd)
-        result["owners"] = owners
         return result
 
-    def piece(
-        self, fd: int, first: int, count: int, unmapped_only: bool, result: dict[str, Any], owners: dict[str, int]
-    ) -> None:
+    def piece(self, fd: int, first: int, count: int, unmapped_only: bool, result: dict[str, Any]) -> None:
         """Add the pages from `first` on to the result."""
         address = libc.mmap(None, count * PAGE, mmap.PROT_READ, mmap.MAP_SHARED, fd, first * PAGE)
         if address == ctypes.c_void_p(-1).value:
@@ -103,7 +101,7 @@ class Reader:
                 result["mapped_by_others"] += shared
                 if not (shared and unmapped_only):
                     name = self.owner(pfn)
-                    owners[name] = owners.get(name, 0) + 1
+                    result["owners"][name] = result["owners"].get(name, 0) + 1
         finally:
             libc.munmap(address, count * PAGE)
 
@@ -121,7 +119,7 @@ def main() -> int:
         print(json.dumps(files))
         return 0
     for file in files:
-        print(f"{file['path']}: {file['resident']} pages resident, {file['mapped_by_others']} mapped by others")
+        print(f"{file['path']}: {file['resident']} resident, {file['mapped_by_others']} mapped by others")
         for name, pages in sorted(file["owners"].items(), key=lambda item: -item[1]):
             print(f"  {pages:8} {name}")
     return 0
