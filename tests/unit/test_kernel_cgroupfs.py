@@ -16,8 +16,8 @@ HELLO = "/system.slice/hello.service"
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     (tmp_path / "cgroup.controllers").write_text("cpu io memory pids\n")
-    for name in ("system.slice", "system.slice/hello.service", "system.slice/hello.service/worker", "init.scope"):
-        (tmp_path / name).mkdir()
+    for name in ("system.slice/hello.service/worker", "init.scope"):
+        (tmp_path / name).mkdir(parents=True)
     return tmp_path
 
 

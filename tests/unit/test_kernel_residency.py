@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -138,4 +139,4 @@ def test_runs_cover_exactly_what_is_true(mask: list[bool]) -> None:
     assert [number for first, last in pairs for number in range(first, last)] == [
         number for number, flag in enumerate(mask) if flag
     ]
-    assert all(last < after for (_, last), (after, _) in zip(pairs, pairs[1:], strict=False))
+    assert all(last < after for (_, last), (after, _) in pairwise(pairs))
