@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""`disable`: take single services out of their layers."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import click
+
+from cgroup_layering.cli.options import output_options, root_option, units_argument, write_options
+from cgroup_layering.cli.session import Session
+from cgroup_layering.cli.undo import take_out
+from cgroup_layering.errors import ExitCode
+from cgroup_layering.naming import is_glob
+from cgroup_layering.output.tables import Output
+
+
+@click.command("disable")
+@units_argument(required=True)
+@write_options
+@root_option
+@output_options
+def command(
+    units: tuple[str, ...],
+    now: bool,
+    dry_run: bool,
+    no_reload: bool,
+    timeout: float,
+    root: Path,
+    output: Output,
+) -> int:
+    """Take services out of their layers: remove our files; running instances stay until their next start.
+
+    With --now running services are restarted at once, and their layers go.
+    """
+    if no_reload:
+        raise click.UsageError("disable cannot do without a reload: systemd would keep the layers it knows.")
+    session = Session(root, False, "change unit files", write=not dry_run)
+    known = session.store.own()
+    names = [word for word in units if not is_glob(word)]
+    globs = [word for word in units if is_glob(word)]
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        # Told apart: a unit that does not exist is an error, one that is plain already is not.
+        host = session.read(unknown)
+        for name in unknown:
+            primary = host.aliases.get(name, name)
+            if primary != name and primary in known:
+                output.complain(f"{name} is an alias of {primary}; name that one.")
+                return ExitCode.FAILURE
+            output.say(f"{name} is not layered.")
+    chosen = [
+        files
+        for unit, files in sorted(known.items())
+        if unit in names or any(fnmatchcase(unit, glob) for glob in globs)
+    ]
+    if dry_run:
+        for files in chosen:
+            output.say(f"Would remove {files.slice_file} and {files.drop_in}.")
+        return ExitCode.OK
+    return take_out(session, chosen, now, True, timeout, output)

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""`enable`: layer single services, as systemctl's enable does: files now, a restart only with --now."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from cgroup_layering.cli.options import layer_options, output_options, root_option, units_argument, write_options
+from cgroup_layering.cli.session import Session
+from cgroup_layering.errors import ExitCode
+from cgroup_layering.layering import Layerer
+from cgroup_layering.model import Tracking
+from cgroup_layering.naming import is_glob
+from cgroup_layering.output.plans import show_outcome, show_plan
+from cgroup_layering.output.progress import restarts
+from cgroup_layering.output.tables import Output
+from cgroup_layering.planner import Request, plan
+
+
+@click.command("enable")
+@units_argument(required=True)
+@layer_options
+@write_options
+@root_option
+@output_options
+def command(
+    units: tuple[str, ...],
+    tracking: str | None,
+    no_layer_limits: bool,
+    runtime: bool,
+    now: bool,
+    dry_run: bool,
+    no_reload: bool,
+    timeout: float,
+    root: Path,
+    output: Output,
+) -> int:
+    """Layer services: write their files; they take effect at the next start, or at once with --now."""
+    session = Session(root, runtime, "layer services", write=not dry_run)
+    host = session.read(units)
+    request = Request(
+        tracking=Tracking(tracking) if tracking else None,
+        limits=not no_layer_limits,
+        folder=session.folder,
+        named=frozenset(word for word in units if not is_glob(word)),
+    )
+    wanted = plan(host, request)
+    if dry_run:
+        show_plan(wanted, output)
+        return ExitCode.OK
+    # An alias or a glob's match that can't be layered must not pass for done; nothing is written then.
+    refused = [service for service in wanted.refused if service.unit in request.named or not wanted.layered]
+    for service in refused:
+        output.complain(service.reasons[0].sentence)
+    if refused:
+        return ExitCode.FAILURE
+    for service in wanted.layered:
+        for note in service.notes:
+            output.say(f"note ({note.code}): {note.sentence}")
+    with restarts(output.quiet) as progress:
+        layerer = Layerer(session.store, session.folder, session.manager, timeout, progress)
+        outcome = layerer.run(wanted, host, now, not no_reload)
+    show_outcome(outcome, output, "Layered")
+    return ExitCode.OK if outcome.ok else ExitCode.FAILURE

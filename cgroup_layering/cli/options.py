@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Options that several verbs share."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from cgroup_layering.naming import InvalidName, is_glob, service_name
+from cgroup_layering.output.tables import JsonMode, Output
+from cgroup_layering.spans import parse_span
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def _apply(function: Function, decorators: tuple[Callable[[Any], Any], ...]) -> Function:
+    for decorator in reversed(decorators):
+        function = decorator(function)
+    return function
+
+
+class UnitWord(click.ParamType):
+    """A service name, with or without `.service`, or a glob."""
+
+    name = "UNIT"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The full unit name, or the glob as it is."""
+        if is_glob(value):
+            return value
+        try:
+            return service_name(value)
+        except InvalidName as error:
+            raise click.UsageError(str(error), ctx) from error
+
+
+class Span(click.ParamType):
+    """A time span in systemd's syntax, in seconds."""
+
+    name = "SPAN"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Seconds, more than none."""
+        if isinstance(value, float):
+            return value
+        try:
+            seconds = parse_span(str(value))
+        except ValueError as error:
+            self.fail(f"{error}.", param, ctx)
+        if not 0 < seconds <= 86400:
+            self.fail("it must be more than 0 and at most one day.", param, ctx)
+        return seconds
+
+
+def output_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """--json, --no-legend, -q: they become the argument `output`."""
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, json: str, no_legend: bool, quiet: bool, **kwargs: Any) -> Any:
+        return function(*args, output=Output(JsonMode(json), not no_legend, quiet), **kwargs)
+
+    modes = click.Choice([mode.value for mode in JsonMode])
+    return _apply(
+        wrapper,
+        (
+            click.option("--json", type=modes, default="off", help="Print one JSON document."),
+            click.option("--no-legend", is_flag=True, help="Print no headers and footers."),
+            click.option("-q", "--quiet", is_flag=True, help="Print only results and errors."),
+        ),
+    )
+
+
+def root_option(function: Function) -> Function:
+    """--root: work on the files of an image."""
+    kind = click.Path(exists=True, file_okay=False, path_type=Path)
+    text = "Work on the files below this folder, without D-Bus."
+    return click.option("--root", type=kind, default=Path("/"), show_default=False, help=text)(function)
+
+
+def write_options(function: Function) -> Function:
+    """Options of the verbs that write: --runtime, --dry-run, --now, --no-reload, --timeout."""
+    return _apply(
+        function,
+        (
+            click.option("--now", is_flag=True, help="Also restart what may be restarted."),
+            click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing."),
+            click.option("--no-reload", is_flag=True, help="Leave the daemon-reload to somebody else."),
+            click.option(
+                "--timeout", type=Span(), default=300.0, show_default="5min", help="How long restarts may take."
+            ),
+        ),
+    )
+
+
+def layer_options(function: Function) -> Function:
+    """Options of the verbs that layer: --tracking, --no-layer-limits, --runtime."""
+    return _apply(
+        function,
+        (
+            click.option(
+                "--tracking",
+                type=click.Choice(["instance", "service"]),
+                help="Count memory at layer and instance (default), or at the layer alone.",
+            ),
+            click.option(
+                "--no-layer-limits", is_flag=True, help="Leave MemoryMax, MemoryHigh and MemorySwapMax off layers."
+            ),
+            click.option("--runtime", is_flag=True, help="Write below /run, until the next boot."),
+        ),
+    )
+
+
+def units_argument(required: bool) -> Callable[[Function], Function]:
+    """UNIT... as full names or globs."""
+    return click.argument("units", nargs=-1, required=required, type=UnitWord())

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""`rollback`: undo the last migration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from cgroup_layering.cli.options import output_options, root_option, write_options
+from cgroup_layering.cli.session import Session
+from cgroup_layering.cli.undo import take_out
+from cgroup_layering.errors import ExitCode
+from cgroup_layering.output.tables import Output
+from cgroup_layering.removal import last_migration
+
+
+@click.command("rollback")
+@click.option(
+    "--yes",
+    "--assume-yes",
+    "-y",
+    "yes",
+    is_flag=True,
+    expose_value=False,
+    help="Accepted for scripts; rollback never asks.",
+)
+@write_options
+@root_option
+@output_options
+def command(yes: bool, now: bool, dry_run: bool, no_reload: bool, timeout: float, root: Path, output: Output) -> int:
+    """Undo the last migration: remove the files that carry its id, and nothing else.
+
+    Services leave their layers at their next start; with --now those that may be restarted do so at once.
+    """
+    if no_reload:
+        raise click.UsageError("rollback cannot do without a reload: systemd would keep the layers it knows.")
+    session = Session(root, False, "change unit files", write=not dry_run)
+    known = session.store.own()
+    migration = last_migration(known.values())
+    chosen = [files for _, files in sorted(known.items()) if migration and files.migration == migration]
+    if not chosen:
+        output.say("There is no migration to roll back.")
+    if dry_run:
+        for files in chosen:
+            output.say(f"Would remove {files.slice_file} and {files.drop_in}.")
+        return ExitCode.OK
+    return take_out(session, chosen, now, False, timeout, output)

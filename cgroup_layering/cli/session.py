@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What a verb works with: store, manager and kernel files, opened and checked before the first change."""
+
+from __future__ import annotations
+
+import calendar
+import secrets
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from cgroup_layering.host import Reader
+from cgroup_layering.kernel.cgroupfs import CgroupFS
+from cgroup_layering.model import Host
+from cgroup_layering.removal import last_migration
+from cgroup_layering.requirements import check_cgroups, check_root_rights, check_systemd
+from cgroup_layering.store import Store
+from cgroup_layering.systemd.manager import Manager
+from cgroup_layering.unitpaths import ETC, RUN
+
+_ID_TIME = "%Y%m%dT%H%M%SZ"
+
+
+class Session:
+    """One command's view of the host; `root` other than / means files alone."""
+
+    def __init__(self, root: Path = Path("/"), runtime: bool = False, action: str = "", write: bool = False) -> None:
+        self.root = root.resolve()
+        self.online = self.root == Path("/")
+        self.folder = RUN if runtime else ETC
+        self._fs: CgroupFS | None = None
+        self.manager: Manager | None = None
+        if runtime and not self.online:
+            raise click.UsageError("--runtime makes no sense with --root: an image has no running system.")
+        if write:
+            check_root_rights(action)
+        if self.online:
+            from cgroup_layering.systemd.bus import connect
+
+            self._fs = check_cgroups()
+            self.manager = connect()
+            check_systemd(self.manager.version())
+        self.store = Store(self.root)
+
+    @property
+    def fs(self) -> CgroupFS:
+        """The host's cgroups; only there online."""
+        assert self._fs is not None  # noqa: S101 - callers check `online`
+        return self._fs
+
+    def read(self, words: Sequence[str] = ()) -> Host:
+        """The host with the services named by `words`, or with all of them."""
+        return Reader(self.store, self.manager).read(words, self.folder)
+
+    def new_migration(self) -> str:
+        """An id for a migration that sorts behind all that are on this host, even if the clock went back."""
+        stamp = time.strftime(_ID_TIME, time.gmtime())
+        last = last_migration(self.store.own().values()).partition("-")[0]
+        if last >= stamp:
+            seconds = calendar.timegm(time.strptime(last, _ID_TIME)) + 1
+            stamp = time.strftime(_ID_TIME, time.gmtime(seconds))
+        return f"{stamp}-{secrets.token_hex(4)}"

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What `disable` and `rollback` share: take the services of some of our files out of their layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cgroup_layering.cli.session import Session
+from cgroup_layering.errors import ExitCode
+from cgroup_layering.host import NoSuchUnit
+from cgroup_layering.model import Host, OwnFiles
+from cgroup_layering.output.plans import show_outcome
+from cgroup_layering.output.progress import restarts
+from cgroup_layering.output.tables import Output
+from cgroup_layering.policy import deferrals
+from cgroup_layering.removal import remove_files
+from cgroup_layering.transaction import Outcome
+from cgroup_layering.unitpaths import ETC, RUN
+from cgroup_layering.unlayering import Unlayerer
+
+
+def take_out(
+    session: Session, own: Sequence[OwnFiles], now: bool, everything: bool, timeout: float, output: Output
+) -> int:
+    """Remove the files of `own`; with `now` restart what runs in a layer.
+
+    `everything` False leaves out services that policy defers: a rollback is as careful as its migration was.
+    """
+    for folder in (ETC, RUN):
+        if any(files.slice_file.parent == folder for files in own):
+            session.store.check_writable(folder)
+    if session.manager is None:
+        outcome = Outcome()
+        for files in own:
+            if remove_files(session.store, files.unit, files.layer):
+                outcome.removed.append(files.unit)
+        show_outcome(outcome, output, "Took out of their layers:")
+        return ExitCode.OK
+    restart, kept = _sort(session, own, now, everything)
+    with restarts(output.quiet) as progress:
+        unlayerer = Unlayerer(session.store, session.manager, session.fs, timeout, progress)
+        outcome = unlayerer.run(own, restart, kept)
+    show_outcome(outcome, output, "Took out of their layers:")
+    return ExitCode.OK if outcome.ok else ExitCode.FAILURE
+
+
+def _sort(session: Session, own: Sequence[OwnFiles], now: bool, everything: bool) -> tuple[list[str], dict[str, str]]:
+    """Which units to restart, and for the others why not."""
+    if not now:
+        return [], {}
+    units = [files.unit for files in own]
+    if everything:
+        return units, {}
+    restart, kept = [], {}
+    host = _read_existing(session, units)
+    for facts in host.services.values() if host is not None else ():
+        reasons = deferrals(facts, host) if host is not None else ()
+        if reasons:
+            kept[facts.unit] = reasons[0][1].sentence
+        else:
+            restart.append(facts.unit)
+    return restart, kept
+
+
+def _read_existing(session: Session, units: Sequence[str]) -> Host | None:
+    """The services among `units` that still exist: one that is gone has nothing to restart."""
+    try:
+        return session.read(units) if units else None
+    except NoSuchUnit as error:
+        left = [unit for unit in units if unit not in error.words]
+        return session.read(left) if left else None

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Reading a host: its services, their files and their state, from the manager or from a root's files alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from cgroup_layering.errors import CgroupLayeringError, ExitCode
+from cgroup_layering.model import Host, OwnFiles, Reason, ServiceFacts
+from cgroup_layering.naming import is_glob, is_service_name, is_template
+from cgroup_layering.obstacles import obstacle
+from cgroup_layering.offline import aliases_of, enabled_instances, installed_version, parent_slice, service_facts
+from cgroup_layering.own import without_ours
+from cgroup_layering.store import Store
+from cgroup_layering.systemd import live
+from cgroup_layering.systemd.manager import Manager
+from cgroup_layering.unitfile import Setting, UnitFileError, parse, read_text
+from cgroup_layering.unitpaths import ETC, below, drop_ins, fragment, is_masked, lookup_dirs
+
+
+class NoSuchUnit(CgroupLayeringError):
+    """A unit that was named is not installed on this host."""
+
+    exit_code = ExitCode.NO_SUCH_UNIT
+
+    def __init__(self, words: Sequence[str]) -> None:
+        super().__init__(*words)
+        self.words = tuple(words)
+
+    def __str__(self) -> str:
+        if len(self.words) == 1:
+            return f"There is no unit {self.words[0]} on this host."
+        return f"There are no units {', '.join(self.words)} on this host."
+
+
+class Reader:
+    """Reads services below a root, with the help of a manager where there is one."""
+
+    def __init__(self, store: Store, manager: Manager | None) -> None:
+        self.store = store
+        self.manager = manager
+        self.dirs = lookup_dirs(store.root, manager.unit_path()) if manager else lookup_dirs(store.root)
+        self.own = store.own()
+        self._cache: dict[Path, tuple[Setting, ...]] = {}
+
+    def read(self, words: Sequence[str] = (), folder: Path = ETC) -> Host:
+        """The host with the services that `words` name (names or globs), or with all installed ones.
+
+        `folder` is where files would be written: what stands in the way there is noted per service. Raises
+        NoSuchUnit where a word means nothing here.
+        """
+        if self.manager is not None:
+            return self._online(self.manager, words, folder)
+        return self._offline(words, folder)
+
+    def _online(self, manager: Manager, words: Sequence[str], folder: Path) -> Host:
+        version = manager.version()
+        states = live.services(manager, [w for w in words if not is_glob(w)], [w for w in words if is_glob(w)])
+        missing = [w for w in words if not is_glob(w) and states.found(w) is None]
+        if missing:
+            raise NoSuchUnit(missing)
+        services = {}
+        for unit, state in states.services.items():
+            facts = self._from_files(unit, state.names, state.fragment, folder)
+            services[unit] = live.merge(facts, state)
+        self._check_globs(words, services)
+        parents = {facts.parent for facts in services.values()}
+        host = Host(
+            version=version,
+            services=services,
+            aliases=states.aliases,
+            concurrency_slices=live.concurrency_slices(manager, parents, version),
+            oom_kill_units=live.oom_kill_units(manager, parents),
+            caller_units=live.caller_units(),
+        )
+        if not manager.default_memory_accounting():
+            services = {unit: replace(facts, accounting_default=False) for unit, facts in services.items()}
+            return replace(host, services=services)
+        return host
+
+    def _offline(self, words: Sequence[str], folder: Path) -> Host:
+        names: set[str] = set()
+        for place in self.dirs:
+            names.update(name for name in os.listdir(place) if is_service_name(name))
+        names |= enabled_instances(self.dirs)
+        names |= {word for word in words if not is_glob(word) and fragment(word, self.dirs) is not None}
+        aliases = aliases_of(sorted(names), self.dirs)
+        globs = [word for word in words if is_glob(word)]
+        missing = [w for w in words if not is_glob(w) and w not in names]
+        if missing:
+            raise NoSuchUnit(missing)
+        chosen = [
+            name
+            for name in sorted(names)
+            if not words or name in words or any(fnmatchcase(name, glob) for glob in globs)
+        ]
+        services = {}
+        for name in chosen:
+            if name in aliases:
+                facts = ServiceFacts(name, (name,), "alias", service_facts(name, (), ()).files)
+            else:
+                also = sorted(alias for alias, unit in aliases.items() if unit == name)
+                facts = self._from_files(name, (name, *also), None, folder)
+            services[name] = facts
+        self._check_globs(words, services)
+        version = installed_version(self.store.root)
+        return Host(version=version, services=services, aliases=aliases, online=False)
+
+    def _from_files(self, unit: str, names: tuple[str, ...], known: Path | None, folder: Path) -> ServiceFacts:
+        """What a service's files say, with `parent` computed from them and ours left out."""
+        if is_template(unit):
+            return ServiceFacts(unit, names, "template", service_facts(unit, (), ()).files)
+        path = known or fragment(unit, self.dirs)
+        pooled = drop_ins(names, self.dirs)
+        own = self.own.get(unit)
+        if path is None or is_masked(unit, self.dirs):
+            state = "masked" if path is not None else "not-found"
+            return replace(service_facts(unit, names, ()), load_state=state, own=own)
+        try:
+            chain = [(source, self._settings(source)) for source in (path, *pooled)]
+        except UnitFileError as error:
+            blocked = Reason("unreadable", f"{unit} cannot be layered: {error}")
+            return replace(service_facts(unit, names, ()), obstacle=blocked, own=own)
+        facts = service_facts(unit, names, [(source, without_ours(lines)) for source, lines in chain])
+        return replace(
+            facts,
+            fragment=path,
+            parent=parent_slice(unit, facts.files),
+            own=own,
+            drop_in_folder=self.store.has_folder(folder / f"{unit}.d"),
+            obstacle=obstacle(self.store, unit, facts.files, own, folder, pooled),
+        )
+
+    def _settings(self, path: Path) -> tuple[Setting, ...]:
+        known = self._cache.get(path)
+        if known is None:
+            known = self._cache[path] = parse(read_text(self._inside(path)), path)
+        return known
+
+    def _inside(self, path: Path) -> Path:
+        """A link in an image points to the image's own files, not to the host's."""
+        if self.store.root == Path("/"):
+            return path
+        for _ in range(32):
+            if not path.is_symlink():
+                break
+            target = path.readlink()
+            path = below(self.store.root, target) if target.is_absolute() else path.parent / target
+        return path
+
+    @staticmethod
+    def _check_globs(words: Iterable[str], services: Iterable[str]) -> None:
+        empty = [w for w in words if is_glob(w) and not any(fnmatchcase(unit, w) for unit in services)]
+        if empty:
+            raise NoSuchUnit(empty)
+
+
+def own_unit(host: Host, name: str) -> OwnFiles | None:
+    """Our files of a service, by its name or an alias."""
+    facts = host.services.get(host.aliases.get(name, name))
+    return facts.own if facts else None

@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The words of the project as types: frozen data, no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from cgroup_layering.unitfile import UnitFiles
+
+
+class Tracking(StrEnum):
+    """Where the memory controller is on: at layer and instance, or at the layer alone."""
+
+    INSTANCE = "instance"
+    SERVICE = "service"
+
+
+class Timing(StrEnum):
+    """When a layered service gets into its layer."""
+
+    RESTART = "restart"
+    NEXT_START = "next start"
+    NEXT_BOOT = "next boot"
+    IN_PLACE = "in its layer"
+
+
+class Verdict(StrEnum):
+    """What is decided about a service."""
+
+    LAYERED = "layered"
+    DEFERRED = "deferred"
+    REFUSED = "refused"
+
+
+class Change(StrEnum):
+    """What a plan does to the files of one service."""
+
+    ADD = "add"
+    UPDATE = "update"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why a service is refused or deferred, or what an administrator must know: a stable code and a sentence."""
+
+    code: str
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class OwnFiles:
+    """What the tool's own slice file says about one layer; paths are seen from the host, not the root."""
+
+    unit: str
+    layer: str
+    tracking: Tracking
+    lifetime: str
+    migration: str
+    version: str
+    folder_created: bool
+    slice_file: Path
+    drop_in: Path
+    slice_text: str
+    drop_in_text: str | None
+
+    @property
+    def complete(self) -> bool:
+        """Whether both files are there; a crash can leave the slice file alone."""
+        return self.drop_in_text is not None
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceFacts:
+    """One service as systemd and its files describe it; empty strings where the manager was not asked."""
+
+    unit: str
+    names: tuple[str, ...]
+    load_state: str
+    files: UnitFiles
+    unit_file_state: str = ""
+    active_state: str = "inactive"
+    sub_state: str = "dead"
+    fragment: Path | None = None
+    parent: str = "system.slice"
+    slice: str = ""
+    control_group: str = ""
+    type: str = "simple"
+    remain_after_exit: bool = False
+    kill_mode: str = "control-group"
+    send_sigkill: bool = True
+    delegate: bool = False
+    delegate_controllers: frozenset[str] = frozenset()
+    standard_input: str = "null"
+    tty_path: str = ""
+    oom_policy: str = "stop"
+    default_dependencies: bool = True
+    refuse_manual_start: bool = False
+    refuse_manual_stop: bool = False
+    ignore_on_isolate: bool = False
+    survive_final_kill: bool = False
+    accounting_default: bool = True
+    transient: bool = False
+    need_daemon_reload: bool = False
+    job: str = ""
+    accept_socket: str = ""
+    drop_in_folder: bool = False
+    own: OwnFiles | None = None
+    obstacle: Reason | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether an instance exists now (an exited RemainAfterExit unit has none)."""
+        return self.active_state in ("active", "reloading", "activating", "deactivating") and bool(self.control_group)
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """All that is known of a host before anything is decided."""
+
+    version: int
+    services: Mapping[str, ServiceFacts]
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    concurrency_slices: frozenset[str] = frozenset()
+    oom_kill_units: Mapping[str, str] = field(default_factory=dict)
+    caller_units: frozenset[str] = frozenset()
+    online: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Lifted:
+    """A line that the slice file takes over from the service's files."""
+
+    key: str
+    value: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Layering:
+    """All that the two files of one layered service say; what `render` turns into text."""
+
+    unit: str
+    parent: str
+    layer: str
+    tracking: Tracking
+    lifetime: str
+    migration: str
+    version: str
+    folder_created: bool
+    lifted: tuple[Lifted, ...] = ()
+    resets: tuple[tuple[str, str], ...] = ()
+    survive_final_kill: bool = False
+    ignore_on_isolate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ServicePlan:
+    """The decision about one service."""
+
+    unit: str
+    verdict: Verdict
+    reasons: tuple[Reason, ...] = ()
+    notes: tuple[Reason, ...] = ()
+    change: Change = Change.NONE
+    timing: Timing = Timing.NEXT_START
+    layering: Layering | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The decisions about all services that were asked for, in the order of their names."""
+
+    services: tuple[ServicePlan, ...]
+    migration: str = ""
+
+    @property
+    def layered(self) -> tuple[ServicePlan, ...]:
+        """Services that have or get a layer."""
+        return tuple(service for service in self.services if service.verdict is not Verdict.REFUSED)
+
+    @property
+    def refused(self) -> tuple[ServicePlan, ...]:
+        """Services that stay plain."""
+        return tuple(service for service in self.services if service.verdict is Verdict.REFUSED)
+
+    @property
+    def changes(self) -> tuple[ServicePlan, ...]:
+        """Services whose files change."""
+        return tuple(service for service in self.services if service.change is not Change.NONE)

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A progress bar on stderr for restarts; lines of text where stderr is no terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from cgroup_layering.moving import Progress
+
+
+@contextmanager
+def restarts(quiet: bool) -> Iterator[Progress]:
+    """Give a callback that shows how many services are done."""
+    if quiet:
+        yield lambda _done, _total, _unit: None
+        return
+    if not sys.stderr.isatty():
+        last = -1
+
+        def line(done: int, total: int, _unit: str) -> None:
+            nonlocal last
+            if done != last:
+                last = done
+                print(f"{done} of {total} services done", file=sys.stderr)
+
+        yield line
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn("Restarting"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, total, unit: bar.update(task, completed=done, total=total, description=unit)

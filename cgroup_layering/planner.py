@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""From a host to a plan: what happens to each service and why. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cgroup_layering import render
+from cgroup_layering._version import __version__
+from cgroup_layering.lifting import Choice, forced_instance, lift
+from cgroup_layering.model import (
+    Change,
+    Host,
+    Layering,
+    Plan,
+    Reason,
+    ServiceFacts,
+    ServicePlan,
+    Timing,
+    Tracking,
+    Verdict,
+)
+from cgroup_layering.naming import layer_name, slice_path
+from cgroup_layering.policy import deferrals, refusal
+from cgroup_layering.unitpaths import ETC
+
+LIFETIME = "installed"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What was asked for: `named` are the units that the caller named one by one."""
+
+    tracking: Tracking | None = None
+    limits: bool = True
+    migration: str = ""
+    folder: Path = ETC
+    named: frozenset[str] = frozenset()
+
+
+def plan(host: Host, request: Request) -> Plan:
+    """Decide about every service of `host`."""
+    services = [_plan_service(facts, host, request) for _, facts in sorted(host.services.items())]
+    return Plan(tuple(services), request.migration)
+
+
+def _plan_service(facts: ServiceFacts, host: Host, request: Request) -> ServicePlan:
+    refused = refusal(facts, host)
+    if refused is not None:
+        return ServicePlan(facts.unit, Verdict.REFUSED, (refused,))
+    choice = _choose(facts, host, request)
+    if choice.refusal is not None:
+        return ServicePlan(facts.unit, Verdict.REFUSED, (choice.refusal,))
+    layer = layer_name(facts.unit, facts.parent)
+    if facts.own is not None and facts.own.layer != layer:
+        text = (
+            f"{facts.unit} has its layer below another slice than {facts.parent}, which its files ask for now. "
+            f"Run `cgroup-layering disable {facts.unit}`, then layer it again."
+        )
+        return ServicePlan(facts.unit, Verdict.REFUSED, (Reason("parent-changed", text),))
+    layering = Layering(
+        unit=facts.unit,
+        parent=facts.parent,
+        layer=layer,
+        tracking=choice.tracking,
+        lifetime=facts.own.lifetime if facts.own else LIFETIME,
+        migration=facts.own.migration if facts.own else request.migration,
+        version=__version__,
+        folder_created=facts.own.folder_created if facts.own else not facts.drop_in_folder,
+        lifted=choice.lifted,
+        resets=choice.resets,
+        survive_final_kill=facts.survive_final_kill,
+        ignore_on_isolate=facts.ignore_on_isolate,
+    )
+    timing, reasons = _timing(facts, host, layering)
+    return ServicePlan(
+        unit=facts.unit,
+        verdict=Verdict.DEFERRED if reasons else Verdict.LAYERED,
+        reasons=reasons,
+        notes=choice.notes,
+        change=_change(facts, layering, request.folder),
+        timing=timing,
+        layering=layering,
+    )
+
+
+def _choose(facts: ServiceFacts, host: Host, request: Request) -> Choice:
+    """The tracking asked for; where nobody named this unit, what can't have it gets `instance` and a note."""
+    wanted = request.tracking or (facts.own.tracking if facts.own else None)
+    forced = forced_instance(facts, host.version)
+    if wanted is Tracking.SERVICE and forced is not None and facts.unit not in request.named:
+        choice = lift(facts, host, Tracking.INSTANCE, request.limits)
+        return replace(choice, notes=(*choice.notes, forced))
+    return lift(facts, host, wanted, request.limits)
+
+
+def _change(facts: ServiceFacts, layering: Layering, folder: Path) -> Change:
+    own = facts.own
+    if own is None:
+        return Change.ADD
+    # Only what the files do counts: a newer version of the tool alone is no reason to write.
+    same = replace(layering, version=own.version)
+    if own.slice_text != render.slice_text(same) or own.drop_in_text != render.drop_in_text(same):
+        return Change.UPDATE
+    # What is in /etc holds for /run too, but not the other way round.
+    return Change.UPDATE if folder == ETC and own.slice_file.parent != ETC else Change.NONE
+
+
+def _timing(facts: ServiceFacts, host: Host, layering: Layering) -> tuple[Timing, tuple[Reason, ...]]:
+    if facts.control_group.startswith(slice_path(layering.layer) + "/"):
+        return Timing.IN_PLACE, ()
+    if not host.online or (facts.active_state in ("inactive", "failed") and not facts.job):
+        return Timing.NEXT_START, ()
+    found = deferrals(facts, host)
+    if not found:
+        return Timing.RESTART, ()
+    times = {timing for timing, _ in found}
+    timing = Timing.NEXT_BOOT if Timing.NEXT_BOOT in times else Timing.NEXT_START
+    return timing, tuple(reason for _, reason in found)

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Remove the files of layerings: exactly ours, in an order in which every step leaves a valid host."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from cgroup_layering.model import OwnFiles
+from cgroup_layering.own import drop_in_path, facts, is_ours
+from cgroup_layering.store import Store
+from cgroup_layering.unitpaths import ETC, RUN
+
+
+def remove_files(store: Store, unit: str, layer: str, folders: Iterable[Path] = (ETC, RUN)) -> bool:
+    """Remove our files of one service: drop-in, its folder if we made it, slice last; whether there were any.
+
+    The slice file goes last: it is what says that the folder is ours, should the power fail in between.
+    """
+    gone = False
+    for folder in folders:
+        slice_file = folder / layer
+        text = store.read(slice_file)
+        ours = text is not None and is_ours(text, slice_file)
+        drop_in = drop_in_path(folder, unit)
+        if store.own_drop_in(drop_in) is not None:
+            gone |= store.remove(drop_in)
+        if ours and text is not None and facts(text, slice_file).get("FolderCreated") == "yes":
+            store.sweep(drop_in.parent)
+            store.remove_folder(drop_in.parent)
+        if ours:
+            gone |= store.remove(slice_file)
+    return gone
+
+
+def remove_stray_drop_ins(store: Store, paths: Iterable[Path]) -> list[str]:
+    """Remove drop-ins of ours whose slice file is gone; the units they belonged to."""
+    units = []
+    for path in paths:
+        if store.remove(path):
+            store.remove_folder(path.parent)
+            units.append(path.parent.name.removesuffix(".d"))
+    return units
+
+
+def last_migration(own: Iterable[OwnFiles]) -> str:
+    """The id of the last migration among our files (ids sort by time), or an empty string."""
+    return max((files.migration for files in own), default="")

@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The only writer of files: atomic, below a root that it never leaves, and never through a symlink."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from cgroup_layering.errors import CgroupLayeringError
+from cgroup_layering.model import OwnFiles
+from cgroup_layering.naming import split_layer
+from cgroup_layering.own import DROP_IN, drop_in_path, is_ours, read_back
+from cgroup_layering.unitfile import SIZE_LIMIT
+from cgroup_layering.unitpaths import ETC, RUN
+
+TEMPORARY = ".cgroup-layering-"
+"""Temporary files start so; a crash may leave one, and the next rollback takes it away."""
+
+
+class StoreError(CgroupLayeringError):
+    """A file could not be read, written or removed."""
+
+    def __init__(self, action: str, path: Path, reason: str, hint: str = "") -> None:
+        super().__init__(action, path, reason)
+        self.action = action
+        self.path = path
+        self.reason = reason
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"Cannot {self.action} {self.path}: {self.reason}."
+
+
+class SymlinkInTheWay(StoreError):
+    """A symlink stands where a file or folder of ours belongs."""
+
+    def __init__(self, action: str, path: Path) -> None:
+        super().__init__(action, path, "a symbolic link is in the way", "Remove the link, or leave this service plain.")
+
+
+class ForeignFile(StoreError):
+    """A file that is not ours stands where ours belongs."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            "write", path, "a file that cgroup-layering did not write is there", "Move it away, then try again."
+        )
+
+
+class Store:
+    """Files below `root`; paths are given as the host sees them, such as /etc/systemd/system/a.slice."""
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        self.root = root
+
+    def read(self, path: Path) -> str | None:
+        """The text of a regular file, or None where there is none. Raises StoreError, SymlinkInTheWay."""
+        with self._translate("read", path), self._folder("read", path.parent) as folder:
+            if folder is None:
+                return None
+            try:
+                descriptor = os.open(
+                    path.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder
+                )
+            except FileNotFoundError:
+                return None
+            with os.fdopen(descriptor, "rb") as file:
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    raise StoreError("read", path, "it is not a regular file")
+                return file.read(SIZE_LIMIT).decode(errors="surrogateescape")
+
+    def names(self, path: Path) -> list[str]:
+        """The names in a folder, sorted; none where it does not exist."""
+        with self._translate("list", path), self._folder("list", path) as folder:
+            return [] if folder is None else sorted(os.listdir(folder))
+
+    def has_folder(self, path: Path) -> bool:
+        """Whether `path` is a folder."""
+        with self._translate("read", path), self._folder("read", path) as folder:
+            return folder is not None
+
+    def write(self, path: Path, text: str) -> bool:
+        """Write a file of ours atomically, mode 0644, unless it has that text already; whether it changed.
+
+        Its folder must exist. Raises ForeignFile where another's file is there.
+        """
+        old = self.read(path)
+        if old == text:
+            return False
+        if old is not None and not is_ours(old, path):
+            raise ForeignFile(path)
+        temporary = f"{TEMPORARY}{secrets.token_hex(8)}"
+        with self._translate("write", path), self._folder("write", path.parent) as folder:
+            if folder is None:
+                raise StoreError("write", path, "its folder does not exist")
+            try:
+                self._write_new(folder, temporary, text.encode(errors="surrogateescape"))
+                os.rename(temporary, path.name, src_dir_fd=folder, dst_dir_fd=folder)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary, dir_fd=folder)
+                raise
+            os.fsync(folder)
+        return True
+
+    @staticmethod
+    def _write_new(folder: int, name: str, data: bytes) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with os.fdopen(os.open(name, flags, 0o600, dir_fd=folder), "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fchmod(file.fileno(), 0o644)
+            os.fsync(file.fileno())
+
+    def make_folder(self, path: Path) -> bool:
+        """Make a folder, mode 0755, below an existing one; whether it is new."""
+        with self._translate("make", path), self._folder("make", path.parent) as parent:
+            if parent is None:
+                raise StoreError("make", path, f"{path.parent} does not exist")
+            try:
+                os.mkdir(path.name, 0o755, dir_fd=parent)
+            except FileExistsError:
+                with self._folder("make", path):
+                    return False
+            with self._folder("make", path) as made:
+                if made is not None:
+                    os.fchmod(made, 0o755)
+            os.fsync(parent)
+            return True
+
+    def remove(self, path: Path) -> bool:
+        """Remove a file of ours; whether there was one. Raises ForeignFile, StoreError."""
+        text = self.read(path)
+        if text is None:
+            return False
+        if not is_ours(text, path):
+            raise ForeignFile(path)
+        with self._translate("remove", path), self._folder("remove", path.parent) as folder:
+            if folder is not None:
+                os.unlink(path.name, dir_fd=folder)
+                os.fsync(folder)
+        return True
+
+    def remove_folder(self, path: Path) -> bool:
+        """Remove a folder if it is empty; whether it is gone."""
+        with self._translate("remove", path), self._folder("remove", path.parent) as parent:
+            if parent is None:
+                return False
+            try:
+                os.rmdir(path.name, dir_fd=parent)
+            except OSError as error:
+                if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
+                    return False
+                raise
+            os.fsync(parent)
+            return True
+
+    def sweep(self, path: Path) -> None:
+        """Remove temporary files that a crash left in a folder."""
+        for name in self.names(path):
+            if name.startswith(TEMPORARY):
+                with self._translate("remove", path / name), self._folder("remove", path) as folder:
+                    if folder is not None:
+                        os.unlink(name, dir_fd=folder)
+
+    def check_writable(self, path: Path) -> None:
+        """See that a folder of unit files can be written to, by writing and removing a temporary file."""
+        name = f"{TEMPORARY}{secrets.token_hex(8)}"
+        with self._translate("write to", path), self._folder("write to", path) as folder:
+            if folder is None:
+                raise StoreError("write to", path, "the folder does not exist")
+            try:
+                # A full file system takes an empty file but no data, so a page is written.
+                self._write_new(folder, name, b"#" * 4096)
+            finally:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(name, dir_fd=folder)
+
+    def own(self) -> dict[str, OwnFiles]:
+        """All layerings that our files describe, by unit; /etc wins over /run."""
+        found: dict[str, OwnFiles] = {}
+        for folder in (ETC, RUN):
+            for name in self.names(folder):
+                if split_layer(name) is None:
+                    continue
+                own = self._read_own(folder / name)
+                if own is not None:
+                    found.setdefault(own.unit, own)
+        return found
+
+    def _read_own(self, path: Path) -> OwnFiles | None:
+        try:
+            text = self.read(path)
+        except SymlinkInTheWay:
+            return None
+        if text is None:
+            return None
+        own = read_back(path, text, None)
+        if own is None:
+            return None
+        drop_in = self.own_drop_in(drop_in_path(path.parent, own.unit))
+        return read_back(path, text, drop_in)
+
+    def own_drop_in(self, path: Path) -> str | None:
+        """The text of a drop-in if it is ours."""
+        try:
+            text = self.read(path)
+        except SymlinkInTheWay:
+            return None
+        return text if text is not None and is_ours(text, path) else None
+
+    def stray_drop_ins(self) -> list[Path]:
+        """Our drop-ins, wherever they are: also those whose slice file is gone."""
+        found = []
+        for folder in (ETC, RUN):
+            for name in self.names(folder):
+                if name.endswith(".service.d"):
+                    path = folder / name / DROP_IN
+                    try:
+                        if self.own_drop_in(path) is not None:
+                            found.append(path)
+                    except StoreError:
+                        continue
+        return found
+
+    @contextlib.contextmanager
+    def _folder(self, action: str, path: Path) -> Iterator[int | None]:
+        """A descriptor of a folder below the root, walked without following symlinks; None if missing."""
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        descriptor = os.open(self.root, flags)
+        try:
+            walked = Path("/")
+            for part in path.parts[1:]:
+                walked /= part
+                try:
+                    below = os.open(part, flags | os.O_NOFOLLOW, dir_fd=descriptor)
+                except FileNotFoundError:
+                    yield None
+                    return
+                except OSError as error:
+                    if error.errno in (errno.ELOOP, errno.ENOTDIR) and _is_link(part, descriptor):
+                        raise SymlinkInTheWay(action, walked) from error
+                    raise
+                os.close(descriptor)
+                descriptor = below
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    @contextlib.contextmanager
+    def _translate(self, action: str, path: Path) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise SymlinkInTheWay(action, path) from error
+            raise StoreError(action, path, (error.strerror or str(error)).lower()) from error
+
+
+def _is_link(name: str, folder: int) -> bool:
+    return stat.S_ISLNK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)

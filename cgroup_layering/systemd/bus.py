@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""systemd's manager over D-Bus: the only module that imports pydbus.
+
+pydbus gives the connection; calls go out through it with a timeout each, several at a time, without the
+introspection that pydbus would do for every object (its proxies also wait for ever by default).
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pydbus
+from gi.repository import Gio, GLib
+
+from cgroup_layering.errors import HostUnsuitable
+from cgroup_layering.systemd.manager import BusError, BusTimeout, UnitFileRow, UnitRow
+
+_NAME = "org.freedesktop.systemd1"
+_PATH = "/org/freedesktop/systemd1"
+_MANAGER = "org.freedesktop.systemd1.Manager"
+_PROPERTIES = "org.freedesktop.DBus.Properties"
+_SOCKET = Path("/run/dbus/system_bus_socket")
+_BOOTED = Path("/run/systemd/system")
+_WINDOW = 128
+"""Calls under way at once: enough to keep the bus busy, far below its limits."""
+
+
+def connect(timeout: float = 30.0, reload_timeout: float = 180.0) -> SystemdBus:
+    """Connect to the system manager; timeouts in seconds for each call and for a daemon-reload.
+
+    Raises HostUnsuitable where there is no systemd or no bus, BusTimeout where the bus does not answer.
+    """
+    if not _BOOTED.is_dir():
+        raise HostUnsuitable(
+            "This host was not booted with systemd, so there are no services to layer.",
+            "Use --root=DIR to work on the files of an image.",
+        )
+    _greet(timeout)
+    try:
+        bus = pydbus.SystemBus()
+    except GLib.Error as error:
+        raise HostUnsuitable(f"Cannot connect to the system bus: {error.message.rstrip('.')}.") from error
+    return SystemdBus(bus, timeout, reload_timeout)
+
+
+def _greet(timeout: float) -> None:
+    """See that the bus answers at all: connecting through GLib would wait for ever for one that hangs."""
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as probe:
+            probe.settimeout(timeout)
+            probe.connect(str(_SOCKET))
+            probe.sendall(b"\0AUTH\r\n")
+            if not probe.recv(64):
+                raise HostUnsuitable("The system bus closed the connection at once.")
+    except TimeoutError as error:
+        raise BusTimeout("the greeting on the system bus", timeout) from error
+    except OSError as error:
+        raise HostUnsuitable(
+            f"Cannot connect to the system bus at {_SOCKET}: {error.strerror}.",
+            "Is the package dbus installed and dbus.socket active?",
+        ) from error
+
+
+def object_path(unit: str) -> str:
+    """The D-Bus object path of a unit (src/libsystemd/sd-bus/bus-label.c: `bus_label_escape`)."""
+    out = []
+    for index, byte in enumerate(unit.encode()):
+        char = chr(byte)
+        plain = char.isascii() and (char.isalpha() or (index > 0 and char.isdigit()))
+        out.append(char if plain else f"_{byte:02x}")
+    return f"{_PATH}/unit/{''.join(out) or '_'}"
+
+
+class SystemdBus:
+    """The Manager protocol over the system bus."""
+
+    def __init__(self, bus: Any, timeout: float, reload_timeout: float) -> None:
+        self._connection = bus.con
+        self._timeout = timeout
+        self._reload_timeout = reload_timeout
+
+    def version(self) -> int:
+        """The major version: `257.13-1~deb13u1` is 257, and so is `v257.13`."""
+        text = str(self._manager_property("Version"))
+        digits = text.lstrip("v").split(".")[0].split("-")[0].split("~")[0].split(" ")[0]
+        if not digits.isdigit():
+            raise HostUnsuitable(f"systemd's version {text!r} is not understood.")
+        return int(digits)
+
+    def unit_path(self) -> tuple[Path, ...]:
+        """The folders of unit files, first wins."""
+        return tuple(Path(path) for path in self._manager_property("UnitPath"))
+
+    def default_memory_accounting(self) -> bool:
+        """DefaultMemoryAccounting= of systemd-system.conf(5)."""
+        return bool(self._manager_property("DefaultMemoryAccounting"))
+
+    def unit_files(self, pattern: str) -> list[UnitFileRow]:
+        """All installed unit files whose name matches the glob."""
+        (rows,) = self._call("ListUnitFilesByPatterns", GLib.Variant("(asas)", ([], [pattern])), "(a(ss))").unpack()
+        return [UnitFileRow(Path(path), state) for path, state in rows]
+
+    def units(self, pattern: str) -> list[UnitRow]:
+        """All loaded units whose name matches the glob."""
+        reply = self._call("ListUnitsByPatterns", GLib.Variant("(asas)", ([], [pattern])), "(a(ssssssouso))")
+        return [_row(row) for row in reply.unpack()[0]]
+
+    def load(self, names: Iterable[str]) -> list[UnitRow]:
+        """Load the named units, without starting them."""
+        reply = self._call("ListUnitsByNames", GLib.Variant("(as)", (list(names),)), "(a(ssssssouso))")
+        return [_row(row) for row in reply.unpack()[0]]
+
+    def properties(self, units: Iterable[str], interface: str, names: Iterable[str]) -> dict[str, dict[str, object]]:
+        """The named properties of each unit, by one GetAll each, many under way at once."""
+        wanted = tuple(names)
+        found: dict[str, dict[str, object]] = {}
+        calls = ((unit, object_path(unit), _PROPERTIES, "GetAll", GLib.Variant("(s)", (interface,))) for unit in units)
+        for unit, reply in self._pipeline(calls, "(a{sv})"):
+            if isinstance(reply, BusError):
+                raise reply
+            # Only what is wanted is turned into Python: a service has some 300 properties.
+            table = reply.get_child_value(0)
+            values = ((name, table.lookup_value(name, None)) for name in wanted)
+            found[unit] = {name: value.unpack() for name, value in values if value is not None}
+        return found
+
+    def reload(self) -> None:
+        """daemon-reload; returns when done."""
+        self._call("Reload", None, None, self._reload_timeout)
+
+    def enqueue(self, verb: str, units: Iterable[str], mode: str = "replace") -> dict[str, int | BusError]:
+        """Queue a job for each unit; a job's id is the last part of its object path."""
+        method = {
+            "start": "StartUnit",
+            "stop": "StopUnit",
+            "restart": "RestartUnit",
+            "try-restart": "TryRestartUnit",
+        }[verb]
+        calls = ((unit, _PATH, _MANAGER, method, GLib.Variant("(ss)", (unit, mode))) for unit in units)
+        return {
+            unit: reply if isinstance(reply, BusError) else int(reply.unpack()[0].rpartition("/")[2])
+            for unit, reply in self._pipeline(calls, "(o)")
+        }
+
+    def jobs(self) -> dict[int, str]:
+        """The queued jobs: id to unit."""
+        return {row[0]: row[1] for row in self._call("ListJobs", None, "(a(usssoo))").unpack()[0]}
+
+    def reset_failed(self, unit: str) -> None:
+        """Forget a failed state."""
+        self._call("ResetFailedUnit", GLib.Variant("(s)", (unit,)), None)
+
+    def _manager_property(self, name: str) -> Any:
+        arguments = GLib.Variant("(ss)", (_MANAGER, name))
+        return self._call("Get", arguments, "(v)", interface=_PROPERTIES).unpack()[0]
+
+    def _call(
+        self,
+        method: str,
+        arguments: Any,
+        reply: str | None,
+        timeout: float | None = None,
+        interface: str = _MANAGER,
+    ) -> Any:
+        seconds = self._timeout if timeout is None else timeout
+        kind = GLib.VariantType(reply) if reply else None
+        try:
+            return self._connection.call_sync(
+                _NAME, _PATH, interface, method, arguments, kind, 0, int(seconds * 1000), None
+            )
+        except GLib.Error as error:
+            raise _translate(error, method, seconds) from error
+
+    def _pipeline(self, calls: Iterable[tuple[str, str, str, str, Any]], reply: str) -> Iterator[tuple[str, Any]]:
+        """Send many calls, a window at a time; yield `(key, reply or BusError)` as the window is answered."""
+        kind = GLib.VariantType(reply)
+        context = GLib.MainContext.default()
+        source = iter(calls)
+        while batch := list(islice(source, _WINDOW)):
+            done: dict[str, Any] = {}
+            deadline = time.monotonic() + self._timeout + 5
+
+            def finish(connection: Any, result: Any, key: tuple[str, str], done: Any = done) -> None:
+                try:
+                    done[key[0]] = connection.call_finish(result)
+                except GLib.Error as error:
+                    done[key[0]] = _translate(error, f"{key[1]} of {key[0]}", self._timeout)
+
+            for key, path, interface, method, arguments in batch:
+                milliseconds = int(self._timeout * 1000)
+                self._connection.call(
+                    _NAME, path, interface, method, arguments, kind, 0, milliseconds, None, finish, (key, method)
+                )
+            while len(done) < len(batch):
+                context.iteration(True)
+                if time.monotonic() > deadline:
+                    raise BusTimeout(batch[0][3], self._timeout)
+            yield from done.items()
+
+
+def _row(row: tuple[Any, ...]) -> UnitRow:
+    return UnitRow(row[0], row[2], row[3], row[4], row[8])
+
+
+def _translate(error: Any, call: str, timeout: float) -> BusError:
+    """Turn GLib's error into ours, by the D-Bus error's name where it came over the bus."""
+    if error.matches(Gio.io_error_quark(), Gio.IOErrorEnum.TIMED_OUT):
+        return BusTimeout(call, timeout)
+    name = Gio.DBusError.get_remote_error(error) or ""
+    if name == "org.freedesktop.DBus.Error.NoReply":
+        return BusTimeout(call, timeout)
+    Gio.DBusError.strip_remote_error(error)
+    return BusError(call, name, error.message)

@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What the running manager knows of services, asked in as few calls as possible."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import cast
+
+from cgroup_layering.model import Reason, ServiceFacts
+from cgroup_layering.naming import ROOT_SLICE, ancestors, is_template, template_of
+from cgroup_layering.systemd.manager import SERVICE, SLICE, SOCKET, UNIT, Manager, UnitRow
+
+_UNIT_NAMES = (
+    "Names",
+    "LoadState",
+    "ActiveState",
+    "SubState",
+    "FragmentPath",
+    "UnitFileState",
+    "DefaultDependencies",
+    "RefuseManualStart",
+    "RefuseManualStop",
+    "IgnoreOnIsolate",
+    "SurviveFinalKillSignal",
+    "Transient",
+    "NeedDaemonReload",
+)
+_SERVICE_NAMES = (
+    "Slice",
+    "ControlGroup",
+    "Type",
+    "RemainAfterExit",
+    "KillMode",
+    "SendSIGKILL",
+    "Delegate",
+    "DelegateControllers",
+    "OOMPolicy",
+    "StandardInput",
+    "TTYPath",
+)
+_ABSENT = ("not-found", "error", "bad-setting", "masked")
+_NO_LIMIT = frozenset((2**32 - 1, 2**64 - 1))
+
+
+@dataclass(frozen=True, slots=True)
+class LiveState:
+    """One service as the manager has it."""
+
+    unit: str
+    names: tuple[str, ...]
+    load_state: str
+    fragment: Path | None = None
+    job: str = ""
+    accept_socket: str = ""
+    unit_props: dict[str, object] = field(default_factory=dict)
+    service_props: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LiveServices:
+    """The services that were asked for, by primary name, and the aliases that lead to them."""
+
+    services: dict[str, LiveState]
+    aliases: dict[str, str]
+
+    def found(self, word: str) -> LiveState | None:
+        """The service that a name or an alias means; None where it is not installed."""
+        state = self.services.get(self.aliases.get(word, word))
+        return None if state is None or state.load_state == "not-found" else state
+
+
+def services(manager: Manager, names: list[str], globs: list[str]) -> LiveServices:
+    """The named services and those that match; all installed and loaded ones if nothing is named."""
+    rows: dict[str, UnitRow] = {}
+    aliases: dict[str, str] = {}
+    templates: set[str] = {name for name in names if is_template(name)}
+    wanted = [name for name in names if not is_template(name)]
+    installed: set[str] = set()
+    if templates:
+        installed = {row.name for row in manager.unit_files("*@.service")}
+        templates &= installed
+    for glob in globs or ([] if names else ["*"]):
+        pattern = glob if glob.endswith(".service") else f"{glob}.service"
+        rows.update((row.name, row) for row in manager.units(pattern) if row.load_state != "not-found")
+        files = [row.name for row in manager.unit_files(pattern)]
+        templates.update(name for name in files if is_template(name))
+        wanted += [name for name in files if not is_template(name) and name not in rows]
+    for start in range(0, len(wanted), 200):
+        batch = wanted[start : start + 200]
+        for asked, row in zip(batch, manager.load(batch), strict=True):
+            rows[row.name] = row
+            if asked != row.name:
+                aliases[asked] = row.name
+    return _collect(manager, rows, aliases, templates)
+
+
+def _collect(manager: Manager, rows: dict[str, UnitRow], aliases: dict[str, str], templates: set[str]) -> LiveServices:
+    accepting = accept_templates(manager)
+    unit_props = manager.properties(rows, UNIT, _UNIT_NAMES)
+    sound = [name for name, row in rows.items() if row.load_state not in _ABSENT]
+    service_props = manager.properties(sound, SERVICE, _SERVICE_NAMES)
+    found: dict[str, LiveState] = {}
+    for name, row in rows.items():
+        props = unit_props[name]
+        names = tuple(sorted(cast(list[str], props.get("Names", [name])), key=lambda other: (other != name, other)))
+        aliases.update((other, name) for other in names if other != name)
+        fragment = str(props.get("FragmentPath") or "")
+        found[name] = LiveState(
+            unit=name,
+            names=names,
+            load_state=row.load_state,
+            fragment=Path(fragment) if fragment else None,
+            job=row.job,
+            accept_socket=accepting.get(template_of(name) or "", ""),
+            unit_props=props,
+            service_props=service_props.get(name, {}),
+        )
+    for name in templates:
+        found[name] = LiveState(name, (name,), "template")
+    return LiveServices(dict(sorted(found.items())), aliases)
+
+
+def merge(facts: ServiceFacts, state: LiveState) -> ServiceFacts:
+    """The facts of the files, completed and corrected by what the manager says."""
+    unit, service = state.unit_props, state.service_props
+    facts = replace(
+        facts,
+        names=state.names,
+        load_state=state.load_state,
+        unit_file_state=str(unit.get("UnitFileState", "")),
+        active_state=str(unit.get("ActiveState", "inactive")),
+        sub_state=str(unit.get("SubState", "dead")),
+        transient=bool(unit.get("Transient")),
+        need_daemon_reload=bool(unit.get("NeedDaemonReload")),
+        job=state.job,
+        accept_socket=state.accept_socket,
+    )
+    if not service:
+        return facts
+    facts = replace(
+        facts,
+        slice=str(service["Slice"]),
+        control_group=str(service["ControlGroup"]),
+        type=str(service["Type"]),
+        remain_after_exit=bool(service["RemainAfterExit"]),
+        kill_mode=str(service["KillMode"]),
+        send_sigkill=bool(service["SendSIGKILL"]),
+        delegate=bool(service["Delegate"]),
+        delegate_controllers=frozenset(cast(list[str], service["DelegateControllers"])),
+        oom_policy=str(service["OOMPolicy"]),
+        standard_input=str(service["StandardInput"]),
+        tty_path=str(service["TTYPath"]),
+        default_dependencies=bool(unit["DefaultDependencies"]),
+        refuse_manual_start=bool(unit["RefuseManualStart"]),
+        refuse_manual_stop=bool(unit["RefuseManualStop"]),
+        ignore_on_isolate=bool(unit["IgnoreOnIsolate"]),
+        survive_final_kill=bool(unit.get("SurviveFinalKillSignal")),
+    )
+    unclear = facts.own is None and facts.slice and facts.slice != facts.parent
+    if unclear and facts.obstacle is None and not facts.transient:
+        reason = Reason(
+            "slice-unclear",
+            f"{facts.unit} cannot be layered: its files put it into {facts.parent}, but systemd has it in "
+            f"{facts.slice}. Run `systemctl daemon-reload`, then look at `systemctl cat {facts.unit}`.",
+        )
+        return replace(facts, obstacle=reason)
+    return facts
+
+
+def accept_templates(manager: Manager) -> dict[str, str]:
+    """Templates that loaded Accept=yes sockets start per connection: template to socket."""
+    sockets = [row.name for row in manager.units("*.socket") if row.load_state == "loaded"]
+    props = manager.properties(sockets, SOCKET, ("Accept",))
+    return {
+        f"{name.removesuffix('.socket').partition('@')[0]}@.service": name
+        for name in sockets
+        if props[name].get("Accept")
+    }
+
+
+def _family(parents: Iterable[str]) -> list[str]:
+    found: dict[str, None] = {}
+    for parent in parents:
+        found.update(dict.fromkeys((parent, *ancestors(parent))))
+    return list(found)
+
+
+def oom_kill_units(manager: Manager, parents: Iterable[str]) -> dict[str, str]:
+    """Slices among `parents` and above whose systemd-oomd setting is `kill`: slice to the directive."""
+    family = _family([*parents, ROOT_SLICE])
+    props = manager.properties(family, SLICE, ("ManagedOOMSwap", "ManagedOOMMemoryPressure"))
+    return {
+        name: next(key for key, value in props[name].items() if value == "kill")
+        for name in family
+        if "kill" in props[name].values()
+    }
+
+
+def concurrency_slices(manager: Manager, parents: Iterable[str], version: int) -> frozenset[str]:
+    """Slices among `parents` and above with a concurrency limit (258 and later): a layer would count as a unit."""
+    if version < 258:
+        return frozenset()
+    keys = ("ConcurrencyHardMax", "ConcurrencySoftMax", "ActivatingConcurrencyMax")
+    family = _family(parents)
+    props = manager.properties(family, SLICE, keys)
+    return frozenset(name for name in family if any(value not in _NO_LIMIT for value in props[name].values()))
+
+
+def caller_units(proc: Path = Path("/proc")) -> frozenset[str]:
+    """Services that this process or one of its ancestors runs in: restarting them would end us."""
+    found: set[str] = set()
+    pid = os.getpid()
+    while pid > 1:
+        try:
+            group = (proc / str(pid) / "cgroup").read_text()
+            status = (proc / str(pid) / "stat").read_text()
+        except OSError:
+            break
+        unified = next((line[3:] for line in group.splitlines() if line.startswith("0::")), "")
+        found.update(part for part in unified.split("/") if part.endswith(".service"))
+        pid = int(status.rpartition(")")[2].split()[1])
+    return frozenset(found)

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Write the files of a plan, reload once, read back; whatever does not hold is undone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cgroup_layering import render
+from cgroup_layering.errors import CgroupLayeringError
+from cgroup_layering.model import Change, Layering, ServicePlan
+from cgroup_layering.own import drop_in_path
+from cgroup_layering.store import Store
+from cgroup_layering.systemd.manager import SERVICE, Manager
+
+
+@dataclass
+class Outcome:
+    """What a command did, service by service; the halves of a partial success are both listed."""
+
+    written: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+    unchanged: list[str] = field(default_factory=list)
+    moved: list[str] = field(default_factory=list)
+    pending: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether all went as asked; what is pending by plan is no failure."""
+        return not self.failed
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """One write: the unit it belongs to, the path, and the text that was there (None for a new folder or file)."""
+
+    unit: str
+    path: Path
+    before: str | None
+    is_folder: bool = False
+
+
+class FileTransaction:
+    """The writes of one run below one unit folder, and how to take them back."""
+
+    def __init__(self, store: Store, folder: Path) -> None:
+        self._store = store
+        self._folder = folder
+        self._steps: list[_Step] = []
+
+    def write(self, layering: Layering) -> None:
+        """Write the two files of a layering: the slice first, so that any prefix of the writes is valid."""
+        unit = layering.unit
+        drop_in = drop_in_path(self._folder, unit)
+        self._file(unit, self._folder / layering.layer, render.slice_text(layering))
+        if self._store.make_folder(drop_in.parent):
+            self._steps.append(_Step(unit, drop_in.parent, None, is_folder=True))
+        self._file(unit, drop_in, render.drop_in_text(layering))
+
+    def _file(self, unit: str, path: Path, text: str) -> None:
+        before = self._store.read(path)
+        # Noted before the write: undoing one that did not happen is harmless, missing one is not.
+        self._steps.append(_Step(unit, path, before))
+        if not self._store.write(path, text):
+            self._steps.pop()
+
+    def undo(self, units: Iterable[str] | None = None) -> None:
+        """Take back what was written, for all units or for some, the last write first."""
+        chosen = None if units is None else set(units)
+        kept = []
+        for step in reversed(self._steps):
+            if chosen is not None and step.unit not in chosen:
+                kept.append(step)
+            elif step.is_folder:
+                self._store.remove_folder(step.path)
+            elif step.before is None:
+                self._store.remove(step.path)
+            else:
+                self._store.write(step.path, step.before)
+        self._steps = kept[::-1]
+
+
+def write_plan(
+    services: Iterable[ServicePlan], store: Store, folder: Path, manager: Manager | None, reload: bool
+) -> tuple[FileTransaction, Outcome]:
+    """Write what the plan changes, reload if asked, and read `Slice` back.
+
+    All is undone where a file can't be written or systemd can't reload; a single service is undone where systemd
+    does not put it into its slice. `manager` is None for files below a root. `reload` may also be needed when no
+    file changed: a run that was cut off may have left that to us.
+    """
+    services = tuple(services)
+    outcome = Outcome()
+    transaction = FileTransaction(store, folder)
+    changes = [service for service in services if service.change is not Change.NONE and service.layering]
+    try:
+        if changes:
+            store.check_writable(folder)
+        for service in changes:
+            if service.layering is not None:
+                transaction.write(service.layering)
+        if manager is not None and reload:
+            manager.reload()
+    except BaseException:
+        transaction.undo()
+        if manager is not None and changes and reload:
+            _reload_quietly(manager)
+        raise
+    outcome.written = [service.unit for service in changes]
+    outcome.unchanged = [service.unit for service in services if service.change is Change.NONE]
+    if manager is not None and reload:
+        _read_back(services, transaction, manager, outcome)
+    return transaction, outcome
+
+
+def _reload_quietly(manager: Manager) -> None:
+    """After an undo systemd should see the old files; that it can't must not hide the first error."""
+    try:
+        manager.reload()
+    except CgroupLayeringError:
+        return
+
+
+def _read_back(
+    services: Iterable[ServicePlan], transaction: FileTransaction, manager: Manager, outcome: Outcome
+) -> None:
+    """See that systemd took every `Slice=`: what it can't take it ignores in silence."""
+    wanted = {service.unit: service.layering.layer for service in services if service.layering is not None}
+    found = manager.properties(wanted, SERVICE, ("Slice",))
+    wrong = {
+        unit: str(found[unit].get("Slice", "")) for unit, layer in wanted.items() if found[unit].get("Slice") != layer
+    }
+    if not wrong:
+        return
+    for unit, actual in wrong.items():
+        outcome.failed[unit] = (
+            f"{unit} would still start in {actual or 'no slice'}, not in {wanted[unit]}; its files were removed again."
+        )
+    transaction.undo(wrong)
+    manager.reload()
+    outcome.written = [unit for unit in outcome.written if unit not in wrong]

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What unit files say: systemd's syntax, read without interpreting values.
+
+Source: src/shared/conf-parser.c (`config_parse`, `parse_line`): a line that ends in an odd number of backslashes
+goes on in the next, comment lines inside a continuation are skipped, and there are no trailing comments.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cgroup_layering.errors import CgroupLayeringError
+
+_BLANK = " \t\n\r"
+_COMMENT = ("#", ";")
+# What ends a line for read_line() in src/basic/fileio.c; splitlines() would also split at form feeds and U+2028.
+_END_OF_LINE = re.compile(r"\r\n|\n\r|[\n\r\0]")
+SIZE_LIMIT = 1 << 20
+"""Largest unit file that is read, in bytes; systemd's own limit for one line (LONG_LINE_MAX)."""
+
+
+class UnitFileError(CgroupLayeringError):
+    """A unit file could not be read."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path = path
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"Cannot read the unit file {self.path}: {self.reason}."
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One assignment of a unit file: `key=value`, and where it stands (line 1 is the first)."""
+
+    section: str
+    key: str
+    value: str
+    path: Path
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class UnitFiles:
+    """All assignments of a unit in the order in which systemd applies them, ours left out."""
+
+    settings: tuple[Setting, ...] = ()
+    sources: tuple[Path, ...] = field(default=())
+
+    def last(self, section: str, key: str) -> str | None:
+        """The value that wins for a key that takes one value; an empty value counts as unset (None)."""
+        value = None
+        for setting in self.settings:
+            if setting.section == section and setting.key == key:
+                value = setting.value
+        return value or None
+
+    def all(self, section: str, key: str) -> tuple[Setting, ...]:
+        """The assignments in force for a key that takes a list: an empty one resets those before it."""
+        found: list[Setting] = []
+        for setting in self.settings:
+            if setting.section == section and setting.key == key:
+                if setting.value:
+                    found.append(setting)
+                else:
+                    found.clear()
+        return tuple(found)
+
+    def has(self, section: str, key: str) -> bool:
+        """Whether the key appears at all, were it only to be reset."""
+        return any(setting.section == section and setting.key == key for setting in self.settings)
+
+
+def parse(text: str, path: Path) -> tuple[Setting, ...]:
+    """The assignments of one file, in order; lines that systemd ignores are left out, `X-` sections kept."""
+    settings: list[Setting] = []
+    section = ""
+    pending = ""
+    start = 0
+    lines = _END_OF_LINE.split(text.removeprefix("\ufeff"))
+    for number, raw in enumerate(lines, 1):
+        line = raw.lstrip(_BLANK)
+        if line.startswith(_COMMENT):
+            continue
+        if not pending:
+            start = number
+        whole = pending + line
+        if (len(whole) - len(whole.rstrip("\\"))) % 2:
+            pending = whole[:-1] + " "
+            continue
+        pending = ""
+        section = _take(whole.strip(_BLANK), section, path, start, settings)
+    _take(pending.strip(_BLANK), section, path, start, settings)
+    return tuple(settings)
+
+
+def _take(line: str, section: str, path: Path, number: int, settings: list[Setting]) -> str:
+    """Add the assignment on `line`, if it is one; return the section that holds from here on."""
+    if line.startswith("["):
+        return line[1:-1] if line.endswith("]") else ""
+    key, equals, value = line.partition("=")
+    if equals and section and key.strip(_BLANK):
+        settings.append(Setting(section, key.rstrip(_BLANK), value.lstrip(_BLANK), path, number))
+    return section
+
+
+def read_text(path: Path) -> str:
+    """The text of a unit file; bytes that are not UTF-8 are kept. Raises UnitFileError."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(SIZE_LIMIT + 1)
+    except OSError as error:
+        raise UnitFileError(path, error.strerror or str(error)) from error
+    if len(data) > SIZE_LIMIT:
+        raise UnitFileError(path, f"it has more than {SIZE_LIMIT} bytes")
+    return data.decode(errors="surrogateescape")
+
+
+def read(paths: Iterable[Path], cache: dict[Path, tuple[Setting, ...]] | None = None) -> UnitFiles:
+    """The assignments of several files, in the order given; `cache` saves reading shared ones twice."""
+    settings: list[Setting] = []
+    paths = tuple(paths)
+    for path in paths:
+        known = cache.get(path) if cache is not None else None
+        if known is None:
+            known = parse(read_text(path), path)
+            if cache is not None:
+                cache[path] = known
+        settings.extend(known)
+    return UnitFiles(tuple(settings), paths)
+
+
+def resolve(value: str, specifiers: Mapping[str, str]) -> str | None:
+    """`value` with its `%` specifiers replaced, or None where one is not among `specifiers`."""
+    out = []
+    rest = value
+    while rest:
+        plain, percent, rest = rest.partition("%")
+        out.append(plain)
+        if percent:
+            if not rest:
+                out.append("%")
+            elif rest[0] in specifiers:
+                out.append(specifiers[rest[0]])
+                rest = rest[1:]
+            else:
+                return None
+    return "".join(out)

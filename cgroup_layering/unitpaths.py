@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Where systemd looks for a unit's files: fragment and pooled drop-ins, on a live host or below a root.
+
+Sources: systemd.unit(5) "Unit File Load Path"; src/shared/dropin.c (`unit_file_find_dropin_paths`: all folders of
+all names are pooled, an earlier folder wins a file name, and the files apply in the order of their names);
+src/libsystemd/sd-path/path-lookup.c for the order of folders.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from cgroup_layering.naming import SERVICE_SUFFIX, instance_of, prefix_of, template_of
+
+ETC = Path("/etc/systemd/system")
+RUN = Path("/run/systemd/system")
+
+LOOKUP = tuple(
+    Path(path)
+    for path in (
+        "/etc/systemd/system.control",
+        "/run/systemd/system.control",
+        "/run/systemd/transient",
+        "/run/systemd/generator.early",
+        "/etc/systemd/system",
+        "/etc/systemd/system.attached",
+        "/run/systemd/system",
+        "/run/systemd/system.attached",
+        "/run/systemd/generator",
+        "/usr/local/lib/systemd/system",
+        "/usr/lib/systemd/system",
+        "/lib/systemd/system",
+        "/run/systemd/generator.late",
+    )
+)
+"""The system manager's load path, first wins, for a host whose manager cannot be asked (`UnitPath`)."""
+
+MASK = Path("/dev/null")
+
+
+def below(root: Path, path: Path) -> Path:
+    """`path` as seen below `root`."""
+    return root / path.relative_to("/")
+
+
+def lookup_dirs(root: Path, paths: Iterable[Path] = LOOKUP) -> tuple[Path, ...]:
+    """The existing folders of the load path below `root`, duplicates through symlinks (/lib) left out."""
+    seen: set[tuple[int, int]] = set()
+    found = []
+    for path in paths:
+        folder = below(root, path)
+        try:
+            facts = folder.stat()
+        except OSError:
+            continue
+        if stat.S_ISDIR(facts.st_mode) and (facts.st_dev, facts.st_ino) not in seen:
+            seen.add((facts.st_dev, facts.st_ino))
+            found.append(folder)
+    return tuple(found)
+
+
+def _folder_names(unit: str) -> Iterator[str]:
+    """The `.d` folder names of one unit name, most specific first: itself, template, dash prefixes."""
+    yield unit + ".d"
+    template = template_of(unit)
+    if template is not None:
+        yield from _folder_names(template)
+    prefix = prefix_of(unit)
+    instance = instance_of(unit)
+    # A trailing dash is chopped once, so that `foo-bar-.service` leads to `foo-.service`.
+    head, dash, _ = prefix.removesuffix("-").rpartition("-")
+    if dash and head:
+        at = "@" + instance if instance is not None else ("@" if "@" in unit else "")
+        yield from _folder_names(f"{head}-{at}{SERVICE_SUFFIX}")
+
+
+def drop_in_folders(names: Iterable[str], dirs: Iterable[Path]) -> tuple[Path, ...]:
+    """All drop-in folders for a unit's `names` (primary first), in the order in which they win a file name."""
+    dirs = tuple(dirs)
+    folders: list[Path] = []
+    for name in names:
+        for folder in dirs:
+            folders.extend(folder / sub for sub in _folder_names(name))
+    folders.extend(folder / "service.d" for folder in dirs)
+    return tuple(dict.fromkeys(folders))
+
+
+def drop_ins(names: Iterable[str], dirs: Iterable[Path]) -> tuple[Path, ...]:
+    """The drop-ins that apply to a service, in the order in which they apply; masked ones left out."""
+    chosen: dict[str, Path | None] = {}
+    for folder in drop_in_folders(names, dirs):
+        try:
+            entries = sorted(os.listdir(folder))
+        except OSError:
+            continue
+        for entry in entries:
+            if entry.endswith(".conf") and not entry.startswith(".") and entry not in chosen:
+                path = folder / entry
+                chosen[entry] = None if _empty_or_null(path) else path
+    return tuple(path for _, path in sorted(chosen.items(), key=lambda item: os.fsencode(item[0])) if path)
+
+
+def _empty_or_null(path: Path) -> bool:
+    """Whether a file masks those of its name in later folders: a link to /dev/null, or empty."""
+    try:
+        if path.is_symlink() and path.readlink() == MASK:
+            return True
+        facts = path.stat()
+    except OSError:
+        return True
+    return stat.S_ISCHR(facts.st_mode) or (stat.S_ISREG(facts.st_mode) and facts.st_size == 0)
+
+
+def is_masked(unit: str, dirs: Iterable[Path]) -> bool:
+    """Whether the first file of that name is a link to /dev/null or empty."""
+    for folder in dirs:
+        path = folder / unit
+        if path.is_symlink() or path.exists():
+            return _empty_or_null(path)
+    return False
+
+
+def fragment(unit: str, dirs: Iterable[Path]) -> Path | None:
+    """The file that defines `unit` (its own or its template's), or None; links are not resolved."""
+    dirs = tuple(dirs)
+    for name in (unit, template_of(unit)):
+        if name is None:
+            continue
+        for folder in dirs:
+            path = folder / name
+            if path.is_symlink() or path.is_file():
+                return path
+    return None

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Take services out of their layers: files, one reload, limits kept until the instance ends, empty layers stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from cgroup_layering.errors import KernelFileError
+from cgroup_layering.kernel.cgroupfs import CgroupFS
+from cgroup_layering.kernel.latch import latch
+from cgroup_layering.model import OwnFiles, Tracking
+from cgroup_layering.moving import Progress, run_jobs, states
+from cgroup_layering.naming import slice_path, split_layer
+from cgroup_layering.removal import remove_files, remove_stray_drop_ins
+from cgroup_layering.store import Store
+from cgroup_layering.systemd.manager import SERVICE, UNIT, Manager
+from cgroup_layering.transaction import Outcome
+from cgroup_layering.unitpaths import ETC, RUN
+
+_LIMITS = (
+    "memory.max",
+    "memory.high",
+    "memory.low",
+    "memory.min",
+    "memory.swap.max",
+    "pids.max",
+    "cpu.max",
+    "cpu.weight",
+    "io.weight",
+    "io.max",
+    "cpuset.cpus",
+)
+
+
+def limits(fs: CgroupFS, cgroup: str) -> dict[str, str]:
+    """The limits that a cgroup has in cgroupfs now, by file name."""
+    found = {}
+    for name in _LIMITS:
+        try:
+            found[name] = fs.read_text(cgroup, name)
+        except KernelFileError:
+            continue
+    return found
+
+
+class Unlayerer:
+    """One run of `disable` or `rollback` on a live host."""
+
+    def __init__(self, store: Store, manager: Manager, fs: CgroupFS, timeout: float, progress: Progress) -> None:
+        self._store = store
+        self._manager = manager
+        self._fs = fs
+        self._timeout = timeout
+        self._progress = progress
+
+    def run(self, own: Iterable[OwnFiles], restart: Iterable[str], kept: Mapping[str, str]) -> Outcome:
+        """Remove the files of `own` and those drop-ins of ours that lost their slice file.
+
+        `restart` are the units to restart at once if they run; `kept` says for others why they are not. Raises
+        StoreError or BusError; what was removed until then is listed by a second run, which goes on from there.
+        """
+        own = tuple(own)
+        restart = frozenset(restart)
+        outcome = Outcome()
+        groups = self._control_groups(files.unit for files in own)
+        running = {files.unit: groups[files.unit] for files in own if self._in_layer(groups[files.unit], files.layer)}
+        held = {unit: limits(self._fs, group) for unit, group in running.items()}
+        for files in own:
+            if files.unit in running:
+                latch(self._fs.directory(slice_path(files.layer)))
+        for files in own:
+            self._remove(files, stays=files.unit in running and files.unit not in restart, outcome=outcome)
+        self._remove_strays(outcome)
+        # Always: a run that was cut off after its last removal left the reload to this one.
+        self._manager.reload()
+        for unit, group in running.items():
+            now = limits(self._fs, group) if self._fs.exists(group) else held[unit]
+            changed = [name for name, value in held[unit].items() if now.get(name) != value]
+            if changed:
+                text = f"{unit} lost {', '.join(changed)} of {group} until its next start; restart it."
+                outcome.failed[unit] = text
+        layers = {files.unit: files.layer for files in own}
+        self._restart({unit: layers[unit] for unit in running if unit in restart}, outcome)
+        for unit in running:
+            if unit not in restart:
+                why = kept.get(unit, "")
+                text = f"{why} It leaves its layer at its next start; until then its limits hold."
+                outcome.pending[unit] = text.strip()
+        self.stop_empty_layers(outcome)
+        return outcome
+
+    def _control_groups(self, units: Iterable[str]) -> dict[str, str]:
+        props = self._manager.properties(units, SERVICE, ("ControlGroup",))
+        return {unit: str(values.get("ControlGroup", "")) for unit, values in props.items()}
+
+    def _in_layer(self, group: str, layer: str) -> bool:
+        return group.startswith(slice_path(layer) + "/") and self._fs.exists(group)
+
+    def _remove(self, files: OwnFiles, stays: bool, outcome: Outcome) -> None:
+        """Remove one service's files; in `service` tracking the limits of a live instance are the layer's.
+
+        They would go with the slice's file, so that file waits in /run, where a reboot takes it away.
+        """
+        if stays and files.tracking is Tracking.SERVICE:
+            self._store.write(RUN / files.layer, files.slice_text)
+            folders = (ETC,)
+            drop_in = files.drop_in if files.drop_in.is_relative_to(RUN) else None
+            if drop_in is not None and self._store.remove(drop_in):
+                self._store.remove_folder(drop_in.parent)
+            outcome.remarks.append(
+                f"{RUN / files.layer} holds the limits of the running instance of {files.unit}; it goes with "
+                f"`cgroup-layering disable --now {files.unit}` or at the next boot."
+            )
+            if remove_files(self._store, files.unit, files.layer, folders) or drop_in is not None:
+                outcome.removed.append(files.unit)
+        elif remove_files(self._store, files.unit, files.layer):
+            outcome.removed.append(files.unit)
+
+    def _restart(self, layers: Mapping[str, str], outcome: Outcome) -> None:
+        if not layers:
+            return
+        refused = run_jobs(self._manager, "try-restart", layers, self._timeout, self._progress)
+        for unit, state in states(self._manager, layers).items():
+            inside = self._in_layer(state.control_group, layers[unit])
+            if unit in refused:
+                outcome.failed[unit] = refused[unit]
+            elif state.up and inside:
+                outcome.pending[unit] = f"{unit} was restarted, but processes of its last instance keep its layer."
+            elif state.up or state.ended_well:
+                outcome.moved.append(unit)
+            else:
+                outcome.failed[unit] = f"{unit} did not start again (result {state.result}); see its status."
+
+    def stop_empty_layers(self, outcome: Outcome) -> None:
+        """Stop every layer that has no file any more and in which nothing runs.
+
+        Only by job mode `ignore-requirements`: a plain stop would stop the service too.
+        """
+        rows = [row.name for row in self._manager.units("*.service.slice") if split_layer(row.name)]
+        props = self._manager.properties(rows, UNIT, ("FragmentPath", "ActiveState"))
+        layers = [
+            name
+            for name in rows
+            if not props[name].get("FragmentPath")
+            and (props[name].get("ActiveState") == "active" or self._fs.exists(slice_path(name)))
+            and self._is_empty(name)
+        ]
+        # An inactive layer whose cgroup is left behind (252 does that) has to be started to be stopped.
+        asleep = [name for name in layers if props[name].get("ActiveState") != "active"]
+        for verb, names in (("start", asleep), ("stop", [name for name in layers if self._is_empty(name)])):
+            if names:
+                failed = run_jobs(self._manager, verb, names, self._timeout, lambda *_: None, "ignore-requirements")
+                outcome.remarks.extend(failed.values())
+
+    def _is_empty(self, layer: str) -> bool:
+        path = slice_path(layer)
+        return not self._fs.exists(path) or not self._fs.events(path).get("populated")
+
+    def _remove_strays(self, outcome: Outcome) -> None:
+        """Remove drop-ins of ours whose slice file somebody took away."""
+        known = {files.drop_in for files in self._store.own().values()}
+        paths = [path for path in self._store.stray_drop_ins() if path not in known]
+        outcome.removed.extend(remove_stray_drop_ins(self._store, paths))
