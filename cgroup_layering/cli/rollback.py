@@ -20,7 +20,6 @@ from cgroup_layering.removal import last_migration
     "--yes",
     "--assume-yes",
     "-y",
-    "yes",
     is_flag=True,
     expose_value=False,
     help="Accepted for scripts; rollback never asks.",
@@ -28,7 +27,7 @@ from cgroup_layering.removal import last_migration
 @write_options
 @root_option
 @output_options
-def command(yes: bool, now: bool, dry_run: bool, no_reload: bool, timeout: float, root: Path, output: Output) -> int:
+def command(now: bool, dry_run: bool, no_reload: bool, timeout: float, root: Path, output: Output) -> int:
     """Undo the last migration: remove the files that carry its id, and nothing else.
 
     Services leave their layers at their next start; with --now those that may be restarted do so at once.

@@ -28,7 +28,8 @@ def _row(service: ServicePlan) -> tuple[str, ...]:
     if service.layering is None:
         reason = service.reasons[0]
         return "-", service.unit, "", "", reason.code, reason.sentence
-    why = "; ".join(reason.sentence for reason in service.reasons)
+    # The first reason is enough to read; the codes name the others.
+    why = service.reasons[0].sentence if service.reasons else ""
     codes = ",".join(reason.code for reason in service.reasons)
     return _MARKS[service.change], service.unit, service.layering.tracking, service.timing, codes, why
 
