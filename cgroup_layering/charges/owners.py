@@ -59,9 +59,7 @@ class Owners:
         """Inode numbers of the cgroup at this path and of everything below it; empty if there is none."""
         top = "/" + path.strip("/")
         prefix = top.rstrip("/") + "/"
-        return frozenset(
-            inode for name, inode in self._inodes.items() if name == top or name.startswith(prefix)
-        )
+        return frozenset(inode for name, inode in self._inodes.items() if name == top or name.startswith(prefix))
 
     def paths(self) -> list[str]:
         """All paths, parents before their children."""

@@ -123,9 +123,7 @@ def scan_host(proc: Path = Path("/proc")) -> PageScan:
     return PageScan(
         frames,
         {
-            name: PageCounts(
-                file=int(row[_FILE]), shmem=int(row[_SHMEM]), anon=int(row[_ANON]), other=int(row[_OTHER])
-            )
+            name: PageCounts(file=int(row[_FILE]), shmem=int(row[_SHMEM]), anon=int(row[_ANON]), other=int(row[_OTHER]))
             for name, row in sorted(tally.counts.items())
         },
     )

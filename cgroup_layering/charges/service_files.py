@@ -117,9 +117,7 @@ class _Collection:
             keep = known if not known.deleted or deleted else None
             if keep:
                 path, access, deleted = keep.path, keep.access, keep.deleted
-        self.files[identity] = ServiceFile(
-            path, status.st_dev, status.st_ino, status.st_size, uses, deleted, access
-        )
+        self.files[identity] = ServiceFile(path, status.st_dev, status.st_ino, status.st_size, uses, deleted, access)
 
     def add_used(self, file: ProcessFile, use: Use) -> None:
         deleted = file.name.endswith(_DELETED)

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""`status`: layers, instances, and what outlived former instances."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import click
+
+from cgroup_layering.cli.options import output_options, units_argument
+from cgroup_layering.cli.session import Session
+from cgroup_layering.errors import ExitCode
+from cgroup_layering.model import Tracking
+from cgroup_layering.output.tables import Output
+from cgroup_layering.planner import Request, plan
+from cgroup_layering.spans import format_size
+from cgroup_layering.survey import Place, Standing, survey
+
+
+@click.command("status")
+@units_argument(required=False)
+@click.option("--bytes", "raw", is_flag=True, help="Print sizes in bytes.")
+@output_options
+def command(units: tuple[str, ...], raw: bool, output: Output) -> int:
+    """Show layers: memory charged to layer and live instance, what outlived former instances, pending, drift.
+
+    Without UNIT, a table of all layered services. Exits with 3 if one of the UNITs is not layered.
+    """
+    session = Session()
+    words = units or tuple(sorted(session.store.own()))
+    host = session.read(words) if words else None
+    standings = survey(host, plan(host, Request()).services, session.fs) if host else []
+    plain = sorted(set(host.services) - {standing.unit for standing in standings}) if host and units else []
+    if output.json != "off":
+        output.document({"services": [_as_json(standing) for standing in standings], "not_layered": plain})
+    elif units:
+        print("\n\n".join(_detail(standing, raw) for standing in standings), end="\n" if standings else "")
+    else:
+        _table(standings, raw, output)
+    for unit in plain:
+        output.complain(f"{unit} is not layered.")
+    return ExitCode.NOT_RUNNING if plain else ExitCode.OK
+
+
+def _size(size: int | None, raw: bool) -> str:
+    return "n/a" if size is None else str(size) if raw else format_size(size)
+
+
+def _state(standing: Standing) -> str:
+    return f"{standing.place}, drifted" if standing.drift else str(standing.place)
+
+
+def _table(standings: list[Standing], raw: bool, output: Output) -> None:
+    headers = ("UNIT", "TRACKING", ">LAYER", ">INSTANCE", ">OUTLIVED", "STATE")
+    rows = (
+        (s.unit, s.tracking, *(_size(n, raw) for n in (s.layer_bytes, s.instance_bytes, s.outlived_bytes)), _state(s))
+        for s in standings
+    )
+    pending = sum(standing.place is Place.PENDING for standing in standings)
+    drifted = sum(bool(standing.drift) for standing in standings)
+    output.table(headers, rows, f"{len(standings)} layered services, {pending} pending, {drifted} drifted.")
+
+
+def _detail(standing: Standing, raw: bool) -> str:
+    own = "n/a (only the layer counts memory)" if standing.tracking is Tracking.SERVICE else "n/a"
+    lines = {
+        standing.unit: "",
+        "      Layer": standing.layer,
+        "   Tracking": standing.tracking,
+        "   Lifetime": standing.lifetime,
+        "  Migration": standing.migration or "none (enabled by itself)",
+        "      State": f"{standing.active_state}, {_state(standing)}",
+        "     CGroup": standing.control_group or "none",
+        "     Memory": f"{_size(standing.layer_bytes, raw)} charged to the layer",
+        "   Instance": own if standing.instance_bytes is None else _size(standing.instance_bytes, raw),
+        "   Outlived": own if standing.outlived_bytes is None else _size(standing.outlived_bytes, raw),
+    }
+    if standing.drift:
+        lines["      Drift"] = standing.drift
+    return "\n".join(f"{key}: {value}" if value else key for key, value in lines.items())
+
+
+def _as_json(standing: Standing) -> dict[str, object]:
+    return {**asdict(standing), "outlived_bytes": standing.outlived_bytes}

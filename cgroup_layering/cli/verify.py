@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""`verify`: is every promise kept, with what is expected and what is there."""
+
+from __future__ import annotations
+
+import click
+
+from cgroup_layering.charges.strays import LayerPages, layer_pages
+from cgroup_layering.cli.options import output_options, units_argument
+from cgroup_layering.cli.session import Session
+from cgroup_layering.errors import CgroupLayeringError, ExitCode
+from cgroup_layering.model import Host, Plan
+from cgroup_layering.naming import slice_path
+from cgroup_layering.output.tables import Output
+from cgroup_layering.planner import Request, plan
+from cgroup_layering.requirements import check_root_rights
+from cgroup_layering.spans import format_size
+from cgroup_layering.survey import Place, survey
+from cgroup_layering.systemd.manager import SLICE
+from cgroup_layering.verify import PAGE, Check, checks, slice_properties
+
+
+@click.command("verify")
+@units_argument(required=False)
+@click.option("--strict", is_flag=True, help="Fail on strays too.")
+@click.option("-v", "--verbose", is_flag=True, help="Also print the promises that are kept.")
+@output_options
+def command(units: tuple[str, ...], strict: bool, verbose: bool, output: Output) -> int:
+    """Check that layered services are in their layers, with their controllers, limits and charges.
+
+    Exits with 1 if a promise is broken. Strays (pages of a service's own files charged outside its layer) are counted
+    and shown; they go with eviction, and fail only with --strict.
+    """
+    check_root_rights("see which cgroup a page is charged to")
+    session = Session()
+    words = units or tuple(sorted(session.store.own()))
+    if not words:
+        output.say("No service is layered.")
+    host = session.read(words) if words else Host(0, {})
+    wanted = plan(host, Request())
+    found = _checks(session, host, wanted)
+    standings = survey(host, wanted.services, session.fs)
+    inside = {slice_path(s.layer): s.unit for s in standings if s.place is Place.IN_LAYER}
+    pages, unseen = _pages(session, inside)
+    pending = [standing.unit for standing in standings if standing.place is Place.PENDING]
+    broken = [check for check in found if not check.kept]
+    strays = sum(count.stray_pages for count in pages.values())
+    if output.json != "off":
+        output.document(_document(found, pages, pending, unseen))
+    else:
+        shown = found if verbose else broken
+        rows = [(c.unit, c.promise, "kept" if c.kept else "BROKEN", c.expected, c.actual) for c in shown]
+        output.table(("UNIT", "PROMISE", "", "EXPECTED", "ACTUAL"), rows)
+        _show_pages(pages, output)
+        if pending:
+            output.say(f"{len(pending)} pending, judged after their next start: {', '.join(pending)}.")
+        if unseen:
+            output.complain(unseen)
+        kept = len(found) - len(broken)
+        output.say(f"{kept} of {len(found)} promises kept, {strays} stray pages ({format_size(strays * PAGE)}).")
+    return ExitCode.FAILURE if broken or unseen or (strict and strays) else ExitCode.OK
+
+
+def _checks(session: Session, host: Host, wanted: Plan) -> list[Check]:
+    layers = {facts.own.layer for facts in host.services.values() if facts.own is not None}
+    assert session.manager is not None  # noqa: S101 - verify has no --root
+    props = session.manager.properties(sorted(layers), SLICE, slice_properties())
+    found: list[Check] = []
+    for service in wanted.services:
+        own = host.services[service.unit].own
+        found.extend(checks(host, service, session.fs, props.get(own.layer, {}) if own else {}))
+    return found
+
+
+def _pages(session: Session, inside: dict[str, str]) -> tuple[dict[str, LayerPages], str]:
+    """Pages by unit, or the sentence that says why they can't be seen here."""
+    try:
+        found = layer_pages(inside, session.fs)
+    except CgroupLayeringError as error:
+        return {}, f"Charges could not be checked: {error}"
+    return {inside[layer]: pages for layer, pages in found.items()}, ""
+
+
+def _show_pages(pages: dict[str, LayerPages], output: Output) -> None:
+    rows = [
+        (unit, str(count.files), str(count.charged), str(count.stray_pages), ", ".join(sorted(count.strays)))
+        for unit, count in sorted(pages.items())
+    ]
+    output.table(("UNIT", ">OWN FILES", ">PAGES IN LAYER", ">STRAYS", "CHARGED TO"), rows)
+
+
+def _document(found: list[Check], pages: dict[str, LayerPages], pending: list[str], unseen: str) -> dict[str, object]:
+    return {
+        "checks": [
+            {"unit": c.unit, "promise": c.promise, "expected": c.expected, "actual": c.actual, "kept": c.kept}
+            for c in found
+        ],
+        "pages": {
+            unit: {
+                "files": count.files,
+                "charged_pages": count.charged,
+                "stray_pages": count.stray_pages,
+                "strays": dict(count.strays),
+                "unreadable_files": count.unreadable,
+                "raced_pages": count.raced,
+            }
+            for unit, count in pages.items()
+        },
+        "pending": pending,
+        "not_seen": unseen,
+    }
