@@ -5,7 +5,8 @@
 Runs in the guest with nothing but Python's standard library, as root. One page at a time: obvious, not fast.
 Sources: mincore(2), Documentation/admin-guide/mm/pagemap.rst in the kernel's tree.
 
-    pagereader.py [--json] [--unmapped-only] PATH...
+    pagereader.py [--json] [--unmapped-only] PATH...    per file: resident pages by owner
+    pagereader.py --host                                all page frames: pages by owner
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class Reader:
         result: dict[str, Any] = {
             "path": path, "size": size, "resident": 0, "mapped_by_others": 0, "owners": {},
         }  # fmt: skip
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        fd = os.open(path, os.O_RDONLY)
         try:
             pages = (size + PAGE - 1) // PAGE
             for first in range(0, pages, PIECE):
@@ -105,15 +106,39 @@ class Reader:
         finally:
             libc.munmap(address, count * PAGE)
 
+    def host(self) -> dict[str, int]:
+        """All charged page frames by owner."""
+        owners: dict[int, int] = {}
+        pfn = head_inode = 0
+        while data := os.pread(self.cgroup, 8 * PIECE, 8 * pfn):
+            flags = os.pread(self.flags, len(data), 8 * pfn)
+            for (inode,), (flag,) in zip(struct.iter_unpack("=Q", data), struct.iter_unpack("=Q", flags), strict=True):
+                if not flag & COMPOUND_TAIL:
+                    head_inode = inode
+                charged = inode or (head_inode if flag & COMPOUND_TAIL else 0)
+                if charged:
+                    owners[charged] = owners.get(charged, 0) + 1
+            pfn += len(data) // 8
+        return {self.names.get(inode, f"inode {inode}"): pages for inode, pages in owners.items()}
+
 
 def main() -> int:
-    """Print one line per owner, or JSON: a list of {path, size, resident, mapped_by_others, owners}."""
+    """Print one line per owner, or JSON: a list of {path, size, resident, mapped_by_others, owners}.
+
+    For the host always JSON: {owner: pages}.
+    """
     parser = argparse.ArgumentParser(description="Who is charged for the pages of files.")
     parser.add_argument("--json", action="store_true", help="print a JSON list")
     parser.add_argument("--unmapped-only", action="store_true", help="leave out what other processes map")
-    parser.add_argument("path", nargs="+")
+    parser.add_argument("--host", action="store_true", help="look at all page frames, not at files")
+    parser.add_argument("path", nargs="*")
     options = parser.parse_args()
+    if bool(options.path) == options.host:
+        parser.error("either files or --host")
     reader = Reader()
+    if options.host:
+        print(json.dumps(reader.host()))
+        return 0
     files = [reader.file(path, options.unmapped_only) for path in options.path]
     if options.json:
         print(json.dumps(files))

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Charges on real kernels: the package, an independent reader and the kernel's counters must agree.
+
+SUITES in the environment chooses the VMs; all three by default.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+LAB = ROOT / "vagrant/lab"
+SUITES = os.environ.get("SUITES", "").split() or ["bookworm", "trixie", "forky"]
+FOLDER = "/root/charges-test"
+SERVICE = "charges-holder.service"
+CGROUP = f"/system.slice/{SERVICE}"
+# programs, a library and a table of the system catalogue
+PACKAGED = (
+    "/usr/bin/redis-server /usr/sbin/nginx /usr/bin/bash /usr/lib/x86_64-linux-gnu/libc.so.6 "
+    "$(ls -S /var/lib/postgresql/*/main/base/1/[0-9]* | head -n 1)"
+)
+
+
+def run(suite: str, command: str) -> str:
+    done = subprocess.run(
+        [LAB, "ssh", suite, "--", f"sh -c {shlex.quote(command)}"],
+        check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=600,
+    )  # fmt: skip
+    assert done.returncode == 0, f"{command}: {done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module", params=SUITES)
+def seen(request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
+    """Everything that is looked at, once per VM: what was made, what we say, what the other reader says."""
+    suite = request.param
+    subprocess.run([LAB, "up", suite], check=True, stdin=subprocess.DEVNULL, timeout=1800)
+    run(suite, f"rm -rf {FOLDER} && mkdir -p {FOLDER} /mnt/huge && mount -t tmpfs -o huge=always none /mnt/huge")
+    try:
+        for file in (
+            ROOT / "cgroup_layering",
+            *(ROOT / "tests/vm/charges").glob("*.py"),
+            ROOT / "tests/vm/pagereader.py",
+        ):
+            subprocess.run([LAB, "push", suite, file, f"{FOLDER}/"], check=True, timeout=300)
+        run(
+            suite,
+            f"systemd-run --quiet --unit={SERVICE} python3 {FOLDER}/holder.py /var/tmp/charges {FOLDER}/made; "
+            f"for n in $(seq 120); do test -s {FOLDER}/made && break; sleep 0.5; done; sync",
+        )
+        made = json.loads(run(suite, f"cat {FOLDER}/made"))
+        paths = [path for path, _ in made["files"].values()]
+        packaged = run(suite, f"readlink -e {PACKAGED} && cat {PACKAGED} | wc -c").split()[:-1]
+        names = shlex.join(paths + packaged)
+        python = f"PYTHONPATH={FOLDER} PYTHONDONTWRITEBYTECODE=1 python3"
+        yield {
+            "made": made,
+            "packaged": packaged,
+            "ours": json.loads(run(suite, f"{python} {FOLDER}/ours.py {made['pid']} {names}")),
+            "theirs": json.loads(run(suite, f"python3 {FOLDER}/pagereader.py --json {names}")),
+            "their_host": json.loads(run(suite, f"python3 {FOLDER}/pagereader.py --host")),
+            "stat": run(suite, f"cat /sys/fs/cgroup{CGROUP}/memory.stat"),
+        }
+    finally:
+        run(
+            suite,
+            f"systemctl stop {SERVICE}; umount /mnt/huge; rm -rf /var/tmp/charges /dev/shm/charges {FOLDER}",
+        )
+
+
+def test_each_made_file_is_charged_to_its_maker_to_the_page(seen: dict[str, Any]) -> None:
+    ours = {one["path"]: one for one in seen["ours"]["files"]}
+    for kind, (path, pages) in seen["made"]["files"].items():
+        assert (kind, ours[path]["owners"]) == (kind, {CGROUP: pages})
+        assert (kind, ours[path]["resident"], ours[path]["raced"]) == (kind, pages, 0)
+
+
+def test_the_huge_tmpfs_has_huge_pages(seen: dict[str, Any]) -> None:
+    """Otherwise the tails of compound pages were not put to the test."""
+    stat = dict(line.split() for line in seen["stat"].splitlines())
+    assert int(stat["shmem_thp"]) == 8 << 20
+
+
+def test_both_readers_agree_on_every_file(seen: dict[str, Any]) -> None:
+    assert len(seen["packaged"]) == 5
+    for ours, theirs in zip(seen["ours"]["files"], seen["theirs"], strict=True):
+        assert ours.pop("raced") == 0
+        if ours["path"] in seen["packaged"]:  # shells come and go, and each reader maps its own libc
+            del ours["mapped_by_others"], theirs["mapped_by_others"]
+        assert ours == theirs
+
+
+def test_pages_that_the_maker_maps_are_told_apart(seen: dict[str, Any]) -> None:
+    data = seen["made"]["files"]["disk"][0]
+    (ours,) = (one for one in seen["ours"]["files"] if one["path"] == data)
+    assert ours["mapped_by_others"] == seen["made"]["mapped"]
+
+
+def test_the_service_shows_its_files(seen: dict[str, Any]) -> None:
+    service = seen["ours"]["service"]
+    assert service["/var/tmp/charges/data"]["uses"] == ["mapped", "open"]
+    assert service["/var/tmp/charges/gone"] == {"uses": ["open"], "deleted": True, "pages": 256}
+    assert service["/memfd:charges"]["pages"] == 512
+    (python,) = (path for path, file in service.items() if "executable" in file["uses"])
+    assert python.startswith("/usr/bin/python3")
+
+
+def test_the_scan_of_the_host_agrees_with_the_other_reader(seen: dict[str, Any]) -> None:
+    ours = {path: row["own"] for path, row in seen["ours"]["host"].items()}
+    theirs = seen["their_host"]
+    assert ours[CGROUP] == theirs[CGROUP]
+    settled = [path for path in theirs if path.startswith("/system.slice/") and path in ours]
+    assert len(settled) >= 5
+    total = sum(theirs[path] for path in settled)
+    assert abs(sum(ours[path] for path in settled) - total) <= 0.02 * total
+
+
+def test_the_scan_agrees_with_the_kernels_counters(seen: dict[str, Any]) -> None:
+    for path in ("/system.slice", CGROUP):
+        row = seen["ours"]["host"][path]
+        assert abs(row["file"] - row["stat_file"]) <= 0.01 * row["stat_file"]
+        assert abs(row["anon"] - row["stat_anon"]) <= 0.01 * row["stat_anon"]
+        assert abs(row["unexplained"]) <= 0.02 * row["current"]
+
+
+def test_looking_stays_small(seen: dict[str, Any]) -> None:
+    assert seen["ours"]["peak_kib"] <= 64 * 1024
