@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Fixtures for tests on a real VM: `--suite` says which; vagrant/test brings it up and installs the package."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import testinfra
+
+from tests.vm.machine import TOP, Machine
+
+INSTALLED = "installed"
+HERE = Path(__file__).resolve().parent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The options of vagrant/test."""
+    parser.addoption("--suite", required=True, help="the VM, such as trixie")
+    parser.addoption("--lab-ssh-config", required=True, help="what `vagrant/lab ssh-config` prints, in a file")
+    parser.addoption("--all", action="store_true", help="also what takes long by nature")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests marked `long` belong to --all."""
+    if config.getoption("--all"):
+        return
+    chosen = [item for item in items if item.get_closest_marker("long") is None]
+    left = [item for item in items if item.get_closest_marker("long") is not None]
+    config.hook.pytest_deselected(items=left)
+    items[:] = chosen
+
+
+@pytest.fixture(scope="session")
+def everything(pytestconfig: pytest.Config) -> bool:
+    """Whether all of it is wanted, however long it takes."""
+    return bool(pytestconfig.getoption("--all"))
+
+
+@pytest.fixture(scope="session")
+def machine(pytestconfig: pytest.Config) -> Machine:
+    """The VM, in whatever state the last test left it."""
+    suite = str(pytestconfig.getoption("--suite"))
+    config = Path(str(pytestconfig.getoption("--lab-ssh-config")))
+    host = testinfra.get_host(f"ssh://{suite}", ssh_config=str(config))
+    return Machine(suite, host, config)
+
+
+@pytest.fixture(scope="module")
+def fresh(machine: Machine) -> Iterator[Machine]:
+    """The VM with the package and the guest's side of the tests installed, and nothing else: once per module."""
+    machine.restore(INSTALLED)
+    machine.push(HERE / "pagereader.py", *sorted((HERE / "guest").glob("*.py")))
+    workload = TOP / "vagrant" / "workload"
+    machine.push(workload / "persist", workload / "measure", workload / "hello.service")
+    yield machine
