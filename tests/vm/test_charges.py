@@ -1,27 +1,22 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Charges on real kernels: the package, an independent reader and the kernel's counters must agree.
-
-SUITES in the environment chooses the VMs; all three by default.
-"""
+"""Charges on real kernels: the package, an independent reader and the kernel's counters must agree."""
 
 from __future__ import annotations
 
 import json
-import os
 import shlex
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-LAB = ROOT / "vagrant/lab"
-SUITES = os.environ.get("SUITES", "").split() or ["bookworm", "trixie", "forky"]
-FOLDER = "/root/charges-test"
+from tests.vm.machine import GUEST, Machine
+
+HERE = Path(__file__).resolve().parent
 SERVICE = "charges-holder.service"
 CGROUP = f"/system.slice/{SERVICE}"
+MADE = f"{GUEST}/made"
 # programs, a library and a table of the system catalogue
 PACKAGED = (
     "/usr/bin/redis-server /usr/sbin/nginx /usr/bin/bash /usr/lib/x86_64-linux-gnu/libc.so.6 "
@@ -29,51 +24,30 @@ PACKAGED = (
 )
 
 
-def run(suite: str, command: str) -> str:
-    done = subprocess.run(
-        [LAB, "ssh", suite, "--", f"sh -c {shlex.quote(command)}"],
-        check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=600,
-    )  # fmt: skip
-    assert done.returncode == 0, f"{command}: {done.stderr}"
-    return done.stdout
-
-
-@pytest.fixture(scope="module", params=SUITES)
-def seen(request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
-    """Everything that is looked at, once per VM: what was made, what we say, what the other reader says."""
-    suite = request.param
-    subprocess.run([LAB, "up", suite], check=True, stdin=subprocess.DEVNULL, timeout=1800)
-    run(suite, f"rm -rf {FOLDER} && mkdir -p {FOLDER} /mnt/huge && mount -t tmpfs -o huge=always none /mnt/huge")
+@pytest.fixture(scope="module")
+def seen(fresh: Machine) -> Iterator[dict[str, Any]]:
+    """Everything that is looked at, once: what was made, what we say, what the other reader says."""
+    fresh.push(*sorted((HERE / "charges").glob("*.py")))
+    fresh.ok("mkdir -p /mnt/huge && mount -t tmpfs -o huge=always none /mnt/huge")
     try:
-        for file in (
-            ROOT / "cgroup_layering",
-            *(ROOT / "tests/vm/charges").glob("*.py"),
-            ROOT / "tests/vm/pagereader.py",
-        ):
-            subprocess.run([LAB, "push", suite, file, f"{FOLDER}/"], check=True, timeout=300)
-        run(
-            suite,
-            f"systemd-run --quiet --unit={SERVICE} python3 {FOLDER}/holder.py /var/tmp/charges {FOLDER}/made; "
-            f"for n in $(seq 120); do test -s {FOLDER}/made && break; sleep 0.5; done; sync",
+        fresh.ok(
+            f"systemd-run --quiet --unit={SERVICE} python3 {GUEST}/holder.py /var/tmp/charges {MADE}; "
+            f"for n in $(seq 120); do test -s {MADE} && break; sleep 0.5; done; sync"
         )
-        made = json.loads(run(suite, f"cat {FOLDER}/made"))
+        made = json.loads(fresh.ok(f"cat {MADE}"))
         paths = [path for path, _ in made["files"].values()]
-        packaged = run(suite, f"readlink -e {PACKAGED} && cat {PACKAGED} | wc -c").split()[:-1]
+        packaged = fresh.ok(f"readlink -e {PACKAGED} && cat {PACKAGED} | wc -c").split()[:-1]
         names = shlex.join(paths + packaged)
-        python = f"PYTHONPATH={FOLDER} PYTHONDONTWRITEBYTECODE=1 python3"
         yield {
             "made": made,
             "packaged": packaged,
-            "ours": json.loads(run(suite, f"{python} {FOLDER}/ours.py {made['pid']} {names}")),
-            "theirs": json.loads(run(suite, f"python3 {FOLDER}/pagereader.py --json {names}")),
-            "their_host": json.loads(run(suite, f"python3 {FOLDER}/pagereader.py --host")),
-            "stat": run(suite, f"cat /sys/fs/cgroup{CGROUP}/memory.stat"),
+            "ours": json.loads(fresh.ok(f"python3 {GUEST}/ours.py {made['pid']} {names}")),
+            "theirs": json.loads(fresh.ok(f"python3 {GUEST}/pagereader.py --json {names}")),
+            "their_host": json.loads(fresh.ok(f"python3 {GUEST}/pagereader.py --host")),
+            "stat": fresh.cgroup_file(CGROUP, "memory.stat"),
         }
     finally:
-        run(
-            suite,
-            f"systemctl stop {SERVICE}; umount /mnt/huge; rm -rf /var/tmp/charges /dev/shm/charges {FOLDER}",
-        )
+        fresh.run(f"systemctl stop {SERVICE}; umount /mnt/huge; rm -rf /var/tmp/charges /dev/shm/charges {MADE}")
 
 
 def test_each_made_file_is_charged_to_its_maker_to_the_page(seen: dict[str, Any]) -> None:
