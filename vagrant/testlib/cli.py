@@ -42,10 +42,8 @@ def main() -> int:
     BUILD.mkdir(exist_ok=True)
     try:
         _lab("up", *suites)
-        config = BUILD / "ssh-config"
-        config.write_text(subprocess.run([LAB, "ssh-config", *suites], check=True, stdout=-1, text=True).stdout)
         _each(suites, options.jobs, lambda suite: _install(suite, options.package))
-        codes = _each(suites, options.jobs, lambda suite: _pytest(suite, config, options.all, more))
+        codes = _each(suites, options.jobs, lambda suite: _pytest(suite, options.all, more))
     except (TestFailure, subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
         say(f"failed: {error}")
         return 1
@@ -76,19 +74,12 @@ def _install(suite: str, package: Path) -> int:
     return 0
 
 
-def _pytest(suite: str, config: Path, everything: bool, more: Sequence[str]) -> int:
+def _pytest(suite: str, everything: bool, more: Sequence[str]) -> int:
     """Run the tests on one VM: progress to stderr as it comes, all of it to build/test-SUITE.log."""
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "tests/vm",
-        "-v",
-        "-p",
-        "no:cacheprovider",
-        "--durations=15",
-        "--tb=short",
-    ]
+    config = BUILD / f"ssh-config-{suite}"
+    config.write_text(subprocess.run([LAB, "ssh-config", suite], check=True, stdout=subprocess.PIPE, text=True).stdout)
+    chosen = [] if any(word.startswith("tests/") for word in more) else ["tests/vm"]
+    command = [sys.executable, "-m", "pytest", *chosen, "-v", "-p", "no:cacheprovider", "--tb=short", "--durations=15"]
     command += ["--suite", suite, "--lab-ssh-config", str(config), f"--junitxml={BUILD}/test-{suite}.xml"]
     command += ["--all"] if everything else []
     environment = os.environ | {"SUITES": suite}
@@ -99,6 +90,7 @@ def _pytest(suite: str, config: Path, everything: bool, more: Sequence[str]) -> 
         assert process.stdout is not None  # noqa: S101 - PIPE was asked for
         for line in process.stdout:
             log.write(line)
+            log.flush()
             if any(word in line for word in ("PASSED", "FAILED", "ERROR")):
                 say(f"{suite}: {line.strip()}")
         return process.wait()
