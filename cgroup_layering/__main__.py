@@ -36,7 +36,7 @@ def main() -> NoReturn:
         sys.exit(128 + signal.SIGPIPE)
     except KeyboardInterrupt as error:
         number = getattr(signal, str(error), signal.SIGINT)
-        _fail("Interrupted; what had been written was undone.", "", 128 + number)
+        _fail("Interrupted.", "`cgroup-layering status` shows what is layered and what is pending.", 128 + number)
     except Exception as error:
         import click
 

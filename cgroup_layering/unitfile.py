@@ -2,7 +2,8 @@
 """What unit files say: systemd's syntax, read without interpreting values.
 
 Source: src/shared/conf-parser.c (`config_parse`, `parse_line`): a line that ends in an odd number of backslashes
-goes on in the next, comment lines inside a continuation are skipped, and there are no trailing comments.
+goes on in the next, comment lines inside a continuation are skipped, and there are no trailing comments. A line that
+is not valid UTF-8 and a section header without its bracket end the reading of the file.
 """
 
 from __future__ import annotations
@@ -18,6 +19,12 @@ _BLANK = " \t\n\r"
 _COMMENT = ("#", ";")
 # What ends a line for read_line() in src/basic/fileio.c; splitlines() would also split at form feeds and U+2028.
 _END_OF_LINE = re.compile(r"\r\n|\n\r|[\n\r\0]")
+# What unichar_is_valid() in src/basic/utf8.c refuses: surrogates (read_text() has them for bytes that are not UTF-8)
+# and noncharacters.
+_INVALID = re.compile(
+    "[\ud800-\udfff\ufdd0-\ufdef" + "".join(chr(plane << 16 | low) for plane in range(17) for low in (0xFFFE, 0xFFFF)) + "]"
+)
+_BOM = "\ufeff"
 SIZE_LIMIT = 1 << 20
 """Largest unit file that is read, in bytes; systemd's own limit for one line (LONG_LINE_MAX)."""
 
@@ -77,16 +84,18 @@ class UnitFiles:
 
 
 def parse(text: str, path: Path) -> tuple[Setting, ...]:
-    """The assignments of one file, in order; lines that systemd ignores are left out, `X-` sections kept."""
+    """The assignments of one file, in order, up to a line that systemd can't read; `X-` sections are kept."""
     settings: list[Setting] = []
     section = ""
     pending = ""
     start = 0
-    lines = _END_OF_LINE.split(text.removeprefix("\ufeff"))
-    for number, raw in enumerate(lines, 1):
-        line = raw.lstrip(_BLANK)
-        if line.startswith(_COMMENT):
+    bom_seen = False
+    for number, line in enumerate(_END_OF_LINE.split(text), 1):
+        if line.lstrip(_BLANK).startswith(_COMMENT):
             continue
+        if not bom_seen and line.startswith(_BOM):
+            line = line.removeprefix(_BOM)
+            bom_seen = True
         if not pending:
             start = number
         whole = pending + line
@@ -94,15 +103,20 @@ def parse(text: str, path: Path) -> tuple[Setting, ...]:
             pending = whole[:-1] + " "
             continue
         pending = ""
-        section = _take(whole.strip(_BLANK), section, path, start, settings)
+        holds = _take(whole.strip(_BLANK), section, path, start, settings)
+        if holds is None:
+            return tuple(settings)
+        section = holds
     _take(pending.strip(_BLANK), section, path, start, settings)
     return tuple(settings)
 
 
-def _take(line: str, section: str, path: Path, number: int, settings: list[Setting]) -> str:
-    """Add the assignment on `line`, if it is one; return the section that holds from here on."""
+def _take(line: str, section: str, path: Path, number: int, settings: list[Setting]) -> str | None:
+    """Add the assignment on `line`, if it is one; return the section that holds from here on, None at a broken line."""
+    if _INVALID.search(line):
+        return None
     if line.startswith("["):
-        return line[1:-1] if line.endswith("]") else ""
+        return line[1:-1] if line.endswith("]") else None
     key, equals, value = line.partition("=")
     if equals and section and key.strip(_BLANK):
         settings.append(Setting(section, key.rstrip(_BLANK), value.lstrip(_BLANK), path, number))

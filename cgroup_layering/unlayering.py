@@ -83,9 +83,8 @@ class Unlayerer:
         self._restart({unit: layers[unit] for unit in running if unit in restart}, outcome)
         for unit in running:
             if unit not in restart:
-                why = kept.get(unit, "")
-                text = f"{why} It leaves its layer at its next start; until then its limits hold."
-                outcome.pending[unit] = text.strip()
+                why = kept.get(unit, f"{unit} leaves its layer at its next start.")
+                outcome.pending[unit] = f"{why} Until then its limits hold."
         self.stop_empty_layers(outcome)
         return outcome
 

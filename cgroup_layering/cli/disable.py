@@ -59,4 +59,4 @@ def command(
         for files in chosen:
             output.say(f"Would remove {files.slice_file} and {files.drop_in}.")
         return ExitCode.OK
-    return take_out(session, chosen, now, True, timeout, output)
+    return take_out(session, chosen, now, timeout, output)

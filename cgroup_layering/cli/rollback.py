@@ -44,4 +44,4 @@ def command(now: bool, dry_run: bool, no_reload: bool, timeout: float, root: Pat
         for files in chosen:
             output.say(f"Would remove {files.slice_file} and {files.drop_in}.")
         return ExitCode.OK
-    return take_out(session, chosen, now, False, timeout, output)
+    return take_out(session, chosen, now, timeout, output)

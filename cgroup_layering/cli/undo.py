@@ -19,13 +19,8 @@ from cgroup_layering.unitpaths import ETC, RUN
 from cgroup_layering.unlayering import Unlayerer
 
 
-def take_out(
-    session: Session, own: Sequence[OwnFiles], now: bool, everything: bool, timeout: float, output: Output
-) -> int:
-    """Remove the files of `own`; with `now` restart what runs in a layer.
-
-    `everything` False leaves out services that policy defers: a rollback is as careful as its migration was.
-    """
+def take_out(session: Session, own: Sequence[OwnFiles], now: bool, timeout: float, output: Output) -> int:
+    """Remove the files of `own`; with `now` restart what runs in a layer, with the care that layering it took."""
     for folder in (ETC, RUN):
         if any(files.slice_file.parent == folder for files in own):
             session.store.check_writable(folder)
@@ -36,7 +31,7 @@ def take_out(
                 outcome.removed.append(files.unit)
         show_outcome(outcome, output, "Took out of their layers:")
         return ExitCode.OK
-    restart, kept = _sort(session, own, now, everything)
+    restart, kept = _sort(session, own, now)
     with restarts(output.quiet) as progress:
         unlayerer = Unlayerer(session.store, session.manager, session.fs, timeout, progress)
         outcome = unlayerer.run(own, restart, kept)
@@ -44,19 +39,18 @@ def take_out(
     return ExitCode.OK if outcome.ok else ExitCode.FAILURE
 
 
-def _sort(session: Session, own: Sequence[OwnFiles], now: bool, everything: bool) -> tuple[list[str], dict[str, str]]:
+def _sort(session: Session, own: Sequence[OwnFiles], now: bool) -> tuple[list[str], dict[str, str]]:
     """Which units to restart, and for the others why not."""
     if not now:
         return [], {}
     units = [files.unit for files in own]
-    if everything:
-        return units, {}
     restart, kept = [], {}
     host = _read_existing(session, units)
     for facts in host.services.values() if host is not None else ():
         reasons = deferrals(facts, host) if host is not None else ()
         if reasons:
-            kept[facts.unit] = reasons[0][1].sentence
+            timing, reason = reasons[0]
+            kept[facts.unit] = f"{reason.sentence} It leaves its layer at its {timing}."
         else:
             restart.append(facts.unit)
     return restart, kept

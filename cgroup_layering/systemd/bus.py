@@ -83,14 +83,18 @@ class SystemdBus:
         self._connection = bus.con
         self._timeout = timeout
         self._reload_timeout = reload_timeout
+        self._version = 0
 
     def version(self) -> int:
         """The major version: `257.13-1~deb13u1` is 257, and so is `v257.13`."""
+        if self._version:
+            return self._version
         text = str(self._manager_property("Version"))
         digits = text.lstrip("v").split(".")[0].split("-")[0].split("~")[0].split(" ")[0]
         if not digits.isdigit():
             raise HostUnsuitable(f"systemd's version {text!r} is not understood.")
-        return int(digits)
+        self._version = int(digits)
+        return self._version
 
     def unit_path(self) -> tuple[Path, ...]:
         """The folders of unit files, first wins."""

@@ -98,7 +98,8 @@ def services(manager: Manager, names: list[str], globs: list[str]) -> LiveServic
 
 
 def _collect(manager: Manager, rows: dict[str, UnitRow], aliases: dict[str, str], templates: set[str]) -> LiveServices:
-    accepting = accept_templates(manager)
+    # Only instances of templates can serve a socket's single connections.
+    accepting = accept_templates(manager) if any(template_of(name) for name in rows) else {}
     unit_props = manager.properties(rows, UNIT, _UNIT_NAMES)
     sound = [name for name, row in rows.items() if row.load_state not in _ABSENT]
     service_props = manager.properties(sound, SERVICE, _SERVICE_NAMES)
