@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from lablib import network, sshconf, vm
 from lablib.paths import HERE, SUITES, LabError, cache
@@ -24,7 +24,7 @@ def main() -> int:
             raise LabError("The lab makes network namespaces and disks: run it as root.")
         if shutil.which("vagrant") is None or shutil.which("virsh") is None:
             _setup()
-        return int(_COMMANDS[options.command](options, rest) or 0)
+        return _COMMANDS[options.command](options, rest) or 0
     except LabError as error:
         say(f"failed: {error}")
         return 1
@@ -123,8 +123,9 @@ def _virsh(_: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _down(options: argparse.Namespace, _: list[str]) -> None:
-    if not network.is_up():
-        network.start()
+    if not network.exists():
+        return
+    network.start()
     suites = options.suites or SUITES
     in_parallel(vm.down, suites, len(suites))
     if not options.suites:
@@ -147,7 +148,7 @@ def _status(options: argparse.Namespace, _: list[str]) -> None:
         print(f"{suite} {state or 'absent'}" + (f" (snapshots: {saved})" if saved else ""))
 
 
-_COMMANDS = {
+_COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], int | None]] = {
     "setup": _setup, "probe": _probe, "box": _box, "up": _up, "ssh": _ssh, "ssh-config": _ssh_config,
     "save": lambda options, _: vm.save(options.suite, options.name),
     "restore": lambda options, _: vm.restore(options.suite, options.name),

@@ -25,6 +25,8 @@ _SETTINGS = {
     "libvirtd.conf": 'auth_unix_ro = "none"\nauth_unix_rw = "none"\n',
     "virtlogd.conf": "",
 }
+# What the Vagrantfile calls the network and the storage pool.
+_NAME = "cgroup-layering"
 _DAEMONS = ("virtlogd", "libvirtd")
 _BIND = 'for pair in $0; do mount --bind "${pair%%:*}" "${pair#*:}" || exit; done; exec "$@"'
 
@@ -87,6 +89,24 @@ def is_up() -> bool:
     return succeeds(in_namespace(["true"])) and all(_pid(daemon) for daemon in _DAEMONS)
 
 
+def images() -> Path:
+    """The folder of libvirt's storage pool: disks, with the snapshots in them."""
+    return cache() / "libvirt" / "images"
+
+
+def link_image(box_image: Path, volume: str) -> None:
+    """Put a box's disk into the pool as `volume`, as a second name of the same file."""
+    target = images() / volume
+    if not target.exists():
+        os.link(box_image, target)
+        virsh("pool-refresh", _NAME)
+
+
+def exists() -> bool:
+    """Whether the namespace is there, and so may hold guests."""
+    return succeeds(in_namespace(["true"]))
+
+
 def _folders() -> dict[Path, str]:
     kept = cache() / "libvirt"
     return {
@@ -137,23 +157,22 @@ def _stop_daemon(daemon: str) -> None:
 def _start_network() -> None:
     hosts = "".join(f"<host mac='{guest.mac}' ip='{guest.address}'/>" for guest in GUESTS.values())
     xml = (
-        f"<network><name>{NAMESPACE}</name><forward mode='nat'/><bridge name='virbr0' stp='off' delay='0'/>"
+        f"<network><name>{_NAME}</name><forward mode='nat'/><bridge name='virbr0' stp='off' delay='0'/>"
         "<ip address='192.168.121.1' netmask='255.255.255.0'>"
         f"<dhcp><range start='192.168.121.100' end='192.168.121.199'/>{hosts}</dhcp></ip></network>\n"
     )
     file = cache() / "libvirt" / "network.xml"
     known = virsh("net-list", "--all", "--name").split()
-    if write_if_changed(file, xml) or NAMESPACE not in known:
+    if write_if_changed(file, xml) or _NAME not in known:
         virsh("net-define", str(file))
-    if NAMESPACE not in virsh("net-list", "--name").split():
+    if _NAME not in virsh("net-list", "--name").split():
         say("starting the NAT network in the namespace")
-        virsh("net-start", NAMESPACE)
+        virsh("net-start", _NAME)
 
 
 def _start_pool() -> None:
-    folder = cache() / "libvirt" / "images"
-    folder.mkdir(parents=True, exist_ok=True)
-    if NAMESPACE not in virsh("pool-list", "--all", "--name").split():
-        virsh("pool-define-as", NAMESPACE, "dir", "--target", str(folder))
-    if NAMESPACE not in virsh("pool-list", "--name").split():
-        virsh("pool-start", NAMESPACE)
+    images().mkdir(parents=True, exist_ok=True)
+    if _NAME not in virsh("pool-list", "--all", "--name").split():
+        virsh("pool-define-as", _NAME, "dir", "--target", str(images()))
+    if _NAME not in virsh("pool-list", "--name").split():
+        virsh("pool-start", _NAME)

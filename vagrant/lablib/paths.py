@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent.parent
-NAMESPACE = "cgroup-layering"
+# A second lab beside the first needs a name and a cache of its own.
+NAMESPACE = os.environ.get("CGROUP_LAYERING_NAMESPACE") or "cgroup-layering"
 
 
 class LabError(Exception):
@@ -26,7 +27,7 @@ class Guest:
     @property
     def domain(self) -> str:
         """The machine's name in libvirt, as vagrant-libvirt makes it from its prefix."""
-        return f"{NAMESPACE}_{self.suite}"
+        return f"cgroup-layering_{self.suite}"
 
 
 GUESTS = {
@@ -47,7 +48,7 @@ def cache() -> Path:
 
 def runtime() -> Path:
     """The lab's folder for sockets and pids; short, as a socket's path may have 107 bytes."""
-    return Path("/run/cgroup-layering")
+    return Path("/run") / NAMESPACE
 
 
 def log_file(name: str) -> Path:

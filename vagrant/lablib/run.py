@@ -39,9 +39,12 @@ def output(command: Sequence[str], timeout: float = 120) -> str:
 def succeeds(command: Sequence[str], timeout: float = 60) -> bool:
     """Whether `command` exits 0 within `timeout` seconds; its output is dropped."""
     try:
-        return subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=timeout
-        ).returncode == 0
+        return (
+            subprocess.run(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=timeout
+            ).returncode
+            == 0
+        )
     except subprocess.TimeoutExpired:
         return False
 
@@ -50,10 +53,17 @@ def logged(command: Sequence[str], name: str, environment: dict[str, str] | None
     """Run `command` with its output in the log `name`; LabError with the log's last lines if it fails."""
     log = log_file(name)
     with log.open("w") as sink:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.STDOUT,
-                              env=os.environ | (environment or {}))
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            env=os.environ | (environment or {}),
+        )
     if done.returncode:
-        last = "\n  ".join(log.read_text(errors="replace").splitlines()[-12:])
+        # Vagrant's progress is thousands of lines that end in a carriage return.
+        lines = [line for line in log.read_text(errors="replace").splitlines() if "Progress: " not in line]
+        last = "\n  ".join(lines[-12:])
         raise LabError(f"{_short(command)} failed ({done.returncode}); the end of {log}:\n  {last}")
 
 

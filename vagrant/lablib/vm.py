@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from lablib import box, network, probe, sshconf
 from lablib.paths import GUESTS, HERE, LabError, cache, cpus, log_file, memory_mib, ssh_key, vagrant_home
-from lablib.run import in_parallel, lock, logged, say, succeeds, write_if_changed
+from lablib.run import in_parallel, lock, logged, say, write_if_changed
 
 CLEAN = "clean"
 _BOXES_AT_ONCE = 2
@@ -34,7 +34,7 @@ def up(suites: Sequence[str]) -> None:
     for suite in suites:
         _drop_if_outdated(suite, boxes[suite].name)
     with lock("vagrant"):
-        fresh = [suite for suite in suites if state(suite) is None or (state(suite) != "running" and not snapshots(suite))]
+        fresh = [suite for suite in suites if _needs_boot(suite)]
         if fresh:
             _vagrant_up(fresh, boxes)
     in_parallel(_make_ready, suites, len(suites))
@@ -58,6 +58,9 @@ def save(suite: str, name: str) -> None:
     _need(suite)
     begin = time.monotonic()
     sshconf.close(suite)
+    # No login session shall be in the snapshot, but root's systemd --user, which ends 10 s after the last session
+    # and takes seconds to start when emulated, had better be.
+    time.sleep(3)
     if name in snapshots(suite):
         network.virsh("snapshot-delete", GUESTS[suite].domain, name)
     network.virsh("snapshot-create-as", GUESTS[suite].domain, name, timeout=300)
@@ -71,6 +74,8 @@ def restore(suite: str, name: str = CLEAN) -> None:
         raise LabError(f"{suite} has no snapshot {name}; it has: {', '.join(snapshots(suite)) or 'none'}.")
     begin = time.monotonic()
     sshconf.close(suite)
+    # libvirt starts a new QEMU for this. The monitor's loadvm in the running one would be quicker, but there the
+    # guest's clock, if it is the TSC, can't go back: it jumps ahead, and systemd's watchdog kills journald.
     network.virsh("snapshot-revert", GUESTS[suite].domain, name, "--running", timeout=300)
     reverted = time.monotonic()
     sshconf.wait(suite)
@@ -123,6 +128,11 @@ def vagrant_environment() -> dict[str, str]:
     }
 
 
+def _needs_boot(suite: str) -> bool:
+    now = state(suite)
+    return now is None or (now != "running" and CLEAN not in snapshots(suite))
+
+
 def _vagrant_up(suites: Sequence[str], boxes: dict[str, box.Box]) -> None:
     accel = probe.accelerator(boxes[suites[0]])
     _describe(boxes, accel)
@@ -130,8 +140,16 @@ def _vagrant_up(suites: Sequence[str], boxes: dict[str, box.Box]) -> None:
     begin = time.monotonic()
     for suite in suites:
         log_file(f"console-{suite}").unlink(missing_ok=True)
+        folder = boxes[suite].folder
+        if folder is not None:
+            network.link_image(folder / "box.img", _volume(boxes[suite].name, folder))
     logged(vagrant("up", "--no-color", *suites), "vagrant-up", vagrant_environment())
     say(f"vagrant up took {time.monotonic() - begin:.0f} s")
+
+
+def _volume(name: str, folder: Path) -> str:
+    """vagrant-libvirt's name for a box's disk in the pool; missing it, it copies the disk there, slowly."""
+    return f"{name}_vagrant_box_image_0_{int((folder / 'box.img').stat().st_mtime)}_box.img"
 
 
 def _describe(boxes: dict[str, box.Box], accel: str) -> None:
@@ -167,9 +185,6 @@ def _make_ready(suite: str) -> None:
         if word[0] != "running":
             raise LabError(f"{suite} booted, but systemd says {word[0]!r}: {' '.join(word[1:]).strip()}")
         say("systemd says running", suite)
-        sshconf.close(suite)
-        # The snapshot shall hold no login session; systemd keeps a user's manager for 10 s after the last one.
-        time.sleep(20)
         save(suite, CLEAN)
         sshconf.wait(suite)
 
@@ -185,5 +200,7 @@ def _drop_if_outdated(suite: str, name: str) -> None:
 
 
 def _need(suite: str) -> None:
-    if not network.is_up() or state(suite) is None:
+    if network.exists() and not network.is_up():
+        network.start()
+    if not network.exists() or state(suite) is None:
         raise LabError(f"{suite} isn't there; make it with: vagrant/lab up {suite}")
