@@ -22,7 +22,9 @@ _END_OF_LINE = re.compile(r"\r\n|\n\r|[\n\r\0]")
 # What unichar_is_valid() in src/basic/utf8.c refuses: surrogates (read_text() has them for bytes that are not UTF-8)
 # and noncharacters.
 _INVALID = re.compile(
-    "[\ud800-\udfff\ufdd0-\ufdef" + "".join(chr(plane << 16 | low) for plane in range(17) for low in (0xFFFE, 0xFFFF)) + "]"
+    "[\ud800-\udfff\ufdd0-\ufdef"
+    + "".join(chr(plane << 16 | low) for plane in range(17) for low in (0xFFFE, 0xFFFF))
+    + "]"
 )
 _BOM = "\ufeff"
 SIZE_LIMIT = 1 << 20
