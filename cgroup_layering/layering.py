@@ -93,7 +93,8 @@ class Layerer:
         """Undo services that failed to start in their layers, and start them as they were."""
         transaction.undo(broken)
         for unit, service in broken.items():
-            if unit not in outcome.written and service.layering is not None:
+            # Files that an earlier run wrote go too: it is the layer that the service does not start in.
+            if service.layering is not None:
                 remove_files(self._store, unit, service.layering.layer)
         manager.reload()
         for unit in broken:

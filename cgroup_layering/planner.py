@@ -78,11 +78,19 @@ def _plan_service(facts: ServiceFacts, host: Host, request: Request) -> ServiceP
         unit=facts.unit,
         verdict=Verdict.DEFERRED if reasons else Verdict.LAYERED,
         reasons=reasons,
-        notes=choice.notes,
+        notes=(*choice.notes, *_surroundings(facts)),
         change=_change(facts, layering, request.folder),
         timing=timing,
         layering=layering,
     )
+
+
+def _surroundings(facts: ServiceFacts) -> tuple[Reason, ...]:
+    """What else the reload of a layering brings about."""
+    if not facts.need_daemon_reload:
+        return ()
+    text = f"The files of {facts.unit} have changed since systemd read them; the reload takes that over too."
+    return (Reason("changed-on-disk", text),)
 
 
 def _choose(facts: ServiceFacts, host: Host, request: Request) -> Choice:

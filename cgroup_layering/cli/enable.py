@@ -13,7 +13,7 @@ from cgroup_layering.errors import ExitCode
 from cgroup_layering.layering import Layerer
 from cgroup_layering.model import Tracking
 from cgroup_layering.naming import is_glob
-from cgroup_layering.output.plans import show_outcome, show_plan
+from cgroup_layering.output.plans import show_notes, show_outcome, show_plan
 from cgroup_layering.output.progress import restarts
 from cgroup_layering.output.tables import Output
 from cgroup_layering.planner import Request, plan
@@ -56,9 +56,7 @@ def command(
         output.complain(service.reasons[0].sentence)
     if refused:
         return ExitCode.FAILURE
-    for service in wanted.layered:
-        for note in service.notes:
-            output.say(f"note ({note.code}): {note.sentence}")
+    show_notes(wanted, output)
     with restarts(output.quiet) as progress:
         layerer = Layerer(session.store, session.folder, session.manager, timeout, progress)
         outcome = layerer.run(wanted, host, now, not no_reload)

@@ -14,7 +14,7 @@ from cgroup_layering.errors import CgroupLayeringError, ExitCode
 from cgroup_layering.layering import Layerer
 from cgroup_layering.model import Plan, Timing, Tracking
 from cgroup_layering.naming import is_glob
-from cgroup_layering.output.plans import show_outcome, show_plan, summary
+from cgroup_layering.output.plans import show_notes, show_outcome, show_plan, summary
 from cgroup_layering.output.progress import restarts
 from cgroup_layering.output.tables import JsonMode, Output
 from cgroup_layering.planner import Request, plan
@@ -75,6 +75,8 @@ def command(
         return ExitCode.FAILURE
     if wanted.changes and not yes:
         _ask(wanted, output)
+    elif wanted.changes:
+        show_notes(wanted, output)
     with restarts(output.quiet) as progress:
         layerer = Layerer(session.store, session.folder, session.manager, timeout, progress)
         outcome = layerer.run(wanted, host, now, not no_reload)

@@ -19,6 +19,11 @@ def show_plan(plan: Plan, output: Output) -> None:
         return
     ordered = [*plan.layered, *plan.refused]
     output.table(("", "UNIT", "TRACKING", "WHEN", "CODE", "WHY"), (_row(s) for s in ordered), _footer(plan))
+    show_notes(plan, output)
+
+
+def show_notes(plan: Plan, output: Output) -> None:
+    """Tell what an administrator must know before it happens."""
     for service in plan.layered:
         for note in service.notes:
             output.say(f"note ({note.code}): {note.sentence}")
