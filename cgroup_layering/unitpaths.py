@@ -73,7 +73,8 @@ def _folder_names(unit: str) -> Iterator[str]:
     # A trailing dash is chopped once, so that `foo-bar-.service` leads to `foo-.service`.
     head, dash, _ = prefix.removesuffix("-").rpartition("-")
     if dash and head:
-        at = "@" + instance if instance is not None else ("@" if "@" in unit else "")
+        # systemd's way: above `a-b@i` is `a-@i`, but above the template `a-b@` is the plain `a-`.
+        at = "@" + instance if instance is not None else ""
         yield from _folder_names(f"{head}-{at}{SERVICE_SUFFIX}")
 
 
