@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What systemd itself makes of unit files: `systemd-analyze verify` reads them without a manager and says what it read."""
+"""What systemd makes of unit files: `systemd-analyze verify` reads them without a manager and says what it read."""
 
 from __future__ import annotations
 

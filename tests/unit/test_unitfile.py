@@ -81,25 +81,11 @@ def test_systemd_reads_the_same(tmp_path: Path) -> None:
 
 
 TOKENS = st.sampled_from(
-    ["[Unit]", "[Service]", "[X-A]", "[]", "[", "]", "Description=", "Description = ", "a", "b c", "\\", "\\\n", "\n"]
-    + [
-        "\r\n",
-        "\r",
-        "\0",
-        " ",
-        "\t",
-        "#",
-        ";",
-        "# x\\\n",
-        "=",
-        "\ufeff",
-        "\udcff",
-        "\ufdd0",
-        "\U0001ffff",
-        "é",
-        "\x0c",
-        "\nDescription=z",
-    ]
+    (
+        *("[Unit]", "[Service]", "[X-A]", "[]", "[", "]", "Description=", "Description = ", "a", "b c", "=", "é"),
+        *("\\", "\\\n", "\n", "\r\n", "\r", "\0", " ", "\t", "#", ";", "# x\\\n", "\nDescription=z"),
+        *("\ufeff", "\udcff", "\ufdd0", "\U0001ffff", "\x0c"),
+    )
 )
 TEXTS = st.lists(TOKENS, max_size=12).map(lambda tokens: "[Unit]\n" + "".join(tokens) + "\n")
 
