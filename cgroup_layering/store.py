@@ -231,6 +231,8 @@ class Store:
     @contextlib.contextmanager
     def _folder(self, action: str, path: Path) -> Iterator[int | None]:
         """A descriptor of a folder below the root, walked without following symlinks; None if missing."""
+        if ".." in path.parts:
+            raise StoreError(action, path, "the path leaves its folder")
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
         descriptor = os.open(self.root, flags)
         try:
