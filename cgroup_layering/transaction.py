@@ -56,8 +56,10 @@ class FileTransaction:
         unit = layering.unit
         drop_in = drop_in_path(self._folder, unit)
         self._file(unit, self._folder / layering.layer, render.slice_text(layering))
-        if self._store.make_folder(drop_in.parent):
+        if not self._store.has_folder(drop_in.parent):
+            # Noted before it is made, as files are: an error may come after the folder.
             self._steps.append(_Step(unit, drop_in.parent, None, is_folder=True))
+            self._store.make_folder(drop_in.parent)
         self._file(unit, drop_in, render.drop_in_text(layering))
 
     def _file(self, unit: str, path: Path, text: str) -> None:
