@@ -8,6 +8,7 @@ import errno
 import os
 import secrets
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +20,10 @@ from cgroup_layering.unitfile import SIZE_LIMIT
 from cgroup_layering.unitpaths import ETC, RUN
 
 TEMPORARY = ".cgroup-layering-"
-"""Temporary files start so; a crash may leave one, and the next rollback takes it away."""
+"""Temporary files start so; a crash may leave one, and the next run that writes or removes takes it away."""
+
+_ABANDONED = 60.0
+"""Seconds after which a temporary file is nobody's: another run that goes on at the same time keeps its own."""
 
 
 class StoreError(CgroupLayeringError):
@@ -160,16 +164,23 @@ class Store:
             os.fsync(parent)
             return True
 
-    def sweep(self, path: Path) -> None:
-        """Remove temporary files that a crash left in a folder."""
+    def sweep(self, path: Path, age: float = 0.0) -> None:
+        """Remove temporary files that a crash left in a folder, if they are at least `age` seconds old."""
         for name in self.names(path):
             if name.startswith(TEMPORARY):
                 with self._translate("remove", path / name), self._folder("remove", path) as folder:
                     if folder is not None:
-                        os.unlink(name, dir_fd=folder)
+                        with contextlib.suppress(FileNotFoundError):
+                            facts = os.stat(name, dir_fd=folder, follow_symlinks=False)
+                            if time.time() - facts.st_mtime >= age:
+                                os.unlink(name, dir_fd=folder)
 
     def check_writable(self, path: Path) -> None:
-        """See that a folder of unit files can be written to, by writing and removing a temporary file."""
+        """See that a folder of unit files can be written to, by writing and removing a temporary file.
+
+        Temporary files that crashes left there go at the same time.
+        """
+        self.sweep(path, _ABANDONED)
         name = f"{TEMPORARY}{secrets.token_hex(8)}"
         with self._translate("write to", path), self._folder("write to", path) as folder:
             if folder is None:
