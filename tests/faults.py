@@ -34,7 +34,9 @@ def _at(number: int, cut: bool) -> Iterator[Faults]:
             reading = name == "open" and not args[1] & os.O_CREAT
             if faults.struck and cut and not reading:
                 raise PowerCut
-            if not faults.struck and not reading:
+            # What can't be removed stays: no undo could help that, so errors are those of writing.
+            counted = not reading and (cut or name not in ("unlink", "rmdir"))
+            if not faults.struck and counted:
                 faults.calls += 1
                 if faults.calls == number:
                     faults.struck = True

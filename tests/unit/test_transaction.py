@@ -1,0 +1,288 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Writing a plan and taking it back, with a fault at every step."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from cgroup_layering import render
+from cgroup_layering.model import Change, Layering, ServicePlan
+from cgroup_layering.own import drop_in_path
+from cgroup_layering.removal import last_migration, remove_files, remove_stray_drop_ins
+from cgroup_layering.store import TEMPORARY, ForeignFile, Store, StoreError
+from cgroup_layering.systemd.manager import BusError, BusTimeout, Manager
+from cgroup_layering.transaction import FileTransaction, write_plan
+from cgroup_layering.unitpaths import ETC, RUN, below
+from tests.faults import disk_error, power_cut
+from tests.layerings import MIGRATION, layering, service_plan
+from tests.planting import plant, snapshot
+
+UNITS = ("a.service", "b@1.service", "c.service")
+OLDER = layering("c.service", migration="20250101T000000Z-00000000", folder_created=False)
+
+
+class Answers:
+    """As much of a manager as a transaction asks: it reloads, and shows the slices it was given."""
+
+    def __init__(self, slices: dict[str, str], errors: Iterable[BusError | None] = ()) -> None:
+        self.slices = slices
+        self.errors = list(errors)
+        self.reloads = 0
+
+    def reload(self) -> None:
+        self.reloads += 1
+        error = self.errors.pop(0) if self.errors else None
+        if error is not None:
+            raise error
+
+    def properties(self, units: Iterable[str], interface: str, names: Iterable[str]) -> dict[str, dict[str, object]]:
+        assert list(names) == ["Slice"]
+        return {unit: {"Slice": self.slices[unit]} for unit in units}
+
+
+def plans() -> list[ServicePlan]:
+    found = [service_plan(layering(unit)) for unit in UNITS[:2]]
+    return [*found, service_plan(layering("c.service", folder_created=False), Change.UPDATE)]
+
+
+def slices(plan: Iterable[ServicePlan]) -> dict[str, str]:
+    return {service.unit: service.layering.layer for service in plan if service.layering is not None}
+
+
+def put(store: Store, folder: Path, said: Layering) -> None:
+    store.write(folder / said.layer, render.slice_text(said))
+    store.make_folder(folder / f"{said.unit}.d")
+    store.write(drop_in_path(folder, said.unit), render.drop_in_text(said))
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A root with an older layering of c.service beside an administrator's drop-in."""
+    plant(tmp_path, {"etc/systemd/system/c.service.d/10-mine.conf": "[Service]\nNice=5\n"})
+    put(Store(tmp_path), ETC, OLDER)
+    return tmp_path
+
+
+@pytest.fixture
+def store(root: Path) -> Store:
+    return Store(root)
+
+
+def test_what_is_written(root: Path, store: Store) -> None:
+    _, outcome = write_plan(plans(), store, ETC, None, True)
+    assert outcome.ok and outcome.written == list(UNITS)
+    own = store.own()
+    assert sorted(own) == list(UNITS) and all(files.complete for files in own.values())
+    assert own["c.service"].migration == MIGRATION
+    # A second run with the same plan changes nothing, whatever the plan calls it.
+    before = snapshot(root)
+    write_plan(plans(), store, ETC, None, True)
+    assert snapshot(root) == before
+
+
+def test_the_slice_comes_before_its_drop_in(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    write = store.write
+
+    def noted(path: Path, text: str) -> bool:
+        order.append(path.suffix)
+        return write(path, text)
+
+    monkeypatch.setattr(store, "write", noted)
+    write_plan(plans(), store, ETC, None, True)
+    assert order == [".slice", ".conf"] * 3
+
+
+def test_any_error_of_the_disk_undoes_everything(root: Path, store: Store) -> None:
+    before = snapshot(root)
+    number, failed = 0, True
+    while failed:
+        number += 1
+        with disk_error(number) as faults:
+            try:
+                write_plan(plans(), store, ETC, None, True)
+                failed = False
+            except StoreError as error:
+                assert "no space left" in str(error)
+        # An error that nobody hears of would be worse than one that is undone.
+        assert failed is faults.struck
+        assert not failed or snapshot(root) == before, f"after an error at call {number}"
+    assert number > 30 and snapshot(root) != before
+
+
+def test_an_error_of_the_reload_undoes_everything(root: Path, store: Store) -> None:
+    before = snapshot(root)
+    manager = Answers({}, [BusTimeout("Reload", 180)])
+    with pytest.raises(BusTimeout):
+        write_plan(plans(), store, ETC, cast(Manager, manager), True)
+    assert snapshot(root) == before
+    assert manager.reloads == 2, "systemd must see the old files again"
+
+
+def test_the_first_error_is_the_one_that_is_told(store: Store) -> None:
+    errors = [BusError("Reload", "x", "first"), BusError("Reload", "x", "second")]
+    with pytest.raises(BusError, match="first"):
+        write_plan(plans(), store, ETC, cast(Manager, Answers({}, errors)), True)
+
+
+def test_ctrl_c_undoes_everything(root: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = snapshot(root)
+    manager = Answers(slices(plans()))
+    monkeypatch.setattr(manager, "reload", lambda: (_ for _ in ()).throw(KeyboardInterrupt("SIGTERM")))
+    with pytest.raises(KeyboardInterrupt):
+        write_plan(plans(), store, ETC, cast(Manager, manager), True)
+    assert snapshot(root) == before
+
+
+def test_a_slice_that_systemd_does_not_take(root: Path, store: Store) -> None:
+    before = snapshot(root)
+    taken = slices(plans()) | {"b@1.service": "system-b.slice", "c.service": ""}
+    manager = Answers(taken)
+    transaction, outcome = write_plan(plans(), store, ETC, cast(Manager, manager), True)
+    assert outcome.written == ["a.service"] and not outcome.ok
+    assert outcome.failed["b@1.service"].startswith("b@1.service would still start in system-b.slice, not in ")
+    assert "no slice" in outcome.failed["c.service"]
+    assert manager.reloads == 2
+    # The first one stays, the other two are as they were.
+    assert sorted(store.own()) == ["a.service", "c.service"]
+    assert store.own()["c.service"].migration == OLDER.migration
+    transaction.undo()
+    assert snapshot(root) == before
+
+
+def test_no_reload_when_not_asked(store: Store) -> None:
+    manager = Answers({})
+    write_plan(plans(), store, ETC, cast(Manager, manager), False)
+    assert manager.reloads == 0
+
+
+def test_a_reload_may_be_owed_though_no_file_changes(store: Store) -> None:
+    plan = [service_plan(OLDER, Change.NONE)]
+    manager = Answers(slices(plan))
+    _, outcome = write_plan(plan, store, ETC, cast(Manager, manager), True)
+    assert manager.reloads == 1 and outcome.unchanged == ["c.service"] and not outcome.written
+
+
+def test_undo_of_some(root: Path, store: Store) -> None:
+    transaction = FileTransaction(store, ETC)
+    before = snapshot(root)
+    for service in plans():
+        assert service.layering is not None
+        transaction.write(service.layering)
+    transaction.undo(["b@1.service", "c.service"])
+    assert sorted(store.own()) == ["a.service", "c.service"]
+    transaction.undo()
+    transaction.undo()
+    assert snapshot(root) == before
+
+
+def test_undo_leaves_a_folder_that_somebody_uses_by_now(root: Path, store: Store) -> None:
+    transaction = FileTransaction(store, ETC)
+    transaction.write(layering("a.service"))
+    theirs = below(root, ETC / "a.service.d/50-theirs.conf")
+    theirs.write_text("[Service]\nNice=1\n")
+    transaction.undo()
+    assert theirs.exists() and sorted(store.own()) == ["c.service"]
+
+
+def test_a_foreign_file_undoes_what_was_written_before_it(root: Path, store: Store) -> None:
+    below(root, ETC / "system-c.service.slice").write_text("[Slice]\nCPUWeight=1\n")
+    before = snapshot(root)
+    with pytest.raises(ForeignFile):
+        write_plan(plans(), store, ETC, None, True)
+    assert snapshot(root) == before
+
+
+def valid(store: Store, folder: Path) -> bool:
+    """Whether every drop-in of ours has its slice file: the other way round a service would lose its limits."""
+    layers = {files.unit for files in store.own().values()}
+    return all(path.parent.name.removesuffix(".d") in layers for path in store.stray_drop_ins())
+
+
+def roll_back(store: Store) -> None:
+    for files in store.own().values():
+        if files.migration == MIGRATION:
+            remove_files(store, files.unit, files.layer)
+
+
+def test_after_a_power_cut_at_any_step_the_host_is_valid_and_can_be_rolled_back(tmp_path: Path) -> None:
+    number = 0
+    while True:
+        number += 1
+        root = plant(tmp_path / str(number))
+        store = Store(root)
+        before = snapshot(root)
+        with power_cut(number) as faults:
+            write_plan(plans()[:2], store, ETC, None, True)
+        assert valid(store, ETC), f"after a power cut at call {number}"
+        roll_back(store)
+        # A temporary file in the folder itself belongs to no unit: the next write or removal there sweeps it.
+        for path in below(root, ETC).glob(f"{TEMPORARY}*"):
+            os.utime(path, (0, 0))
+        store.check_writable(ETC)
+        assert snapshot(root) == before, f"after a power cut at call {number}"
+        shutil.rmtree(root)
+        if not faults.struck:
+            break
+    assert number > 20
+
+
+def test_after_a_power_cut_while_removing_a_second_run_goes_on(tmp_path: Path) -> None:
+    number = 0
+    while True:
+        number += 1
+        root = plant(tmp_path / str(number), {"etc/systemd/system/b@1.service.d/own.conf": "[Unit]\n"})
+        store = Store(root)
+        before = snapshot(root)
+        put(store, ETC, layering("a.service"))
+        put(store, ETC, layering("b@1.service", folder_created=False))
+        put(store, RUN, layering("a.service"))
+        with power_cut(number) as faults:
+            roll_back(store)
+        assert valid(store, ETC), f"after a power cut at call {number}"
+        roll_back(store)
+        assert snapshot(root) == before, f"after a power cut at call {number}"
+        if not faults.struck:
+            break
+    assert number > 8
+
+
+def test_removal_takes_only_what_is_ours(root: Path, store: Store) -> None:
+    put(store, ETC, layering("a.service"))
+    below(root, ETC / "a.service.d/other.conf").write_text("[Unit]\n")
+    foreign = below(root, drop_in_path(RUN, "a.service"))
+    foreign.parent.mkdir()
+    foreign.write_text("[Service]\n")
+    assert remove_files(store, "a.service", "system-a.service.slice") is True
+    assert store.names(ETC / "a.service.d") == ["other.conf"]
+    assert foreign.exists()
+    assert remove_files(store, "a.service", "system-a.service.slice") is False
+
+
+def test_a_folder_that_was_there_stays(root: Path, store: Store) -> None:
+    below(root, ETC / "a.service.d").mkdir()
+    before = snapshot(root)
+    put(store, ETC, layering("a.service", folder_created=False))
+    remove_files(store, "a.service", "system-a.service.slice")
+    assert snapshot(root) == before
+
+
+def test_stray_drop_ins_go_with_their_folder(store: Store) -> None:
+    put(store, ETC, layering("a.service"))
+    store.remove(ETC / "system-a.service.slice")
+    strays = [path for path in store.stray_drop_ins() if path.parent.name == "a.service.d"]
+    assert remove_stray_drop_ins(store, strays) == ["a.service"]
+    assert "a.service.d" not in store.names(ETC)
+
+
+def test_last_migration(store: Store) -> None:
+    put(store, ETC, layering("a.service"))
+    put(store, ETC, layering("b.service", migration=""))
+    assert last_migration(store.own().values()) == MIGRATION
+    assert last_migration([]) == ""
