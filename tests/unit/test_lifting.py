@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Which lines a layer takes over, per directive, tracking and release."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from cgroup_layering import lifting
+from cgroup_layering.controls import DIRECTIVES, Handling, is_unknown_control, tracking_resets
+from cgroup_layering.lifting import Choice, lift
+from cgroup_layering.model import Tracking
+from tests.layerings import facts, host
+from tests.systemd_offline import EXEC, load, needs_systemd, version
+
+VERSIONS = (252, 257, 262)
+INSTANCE, SERVICE = Tracking.INSTANCE, Tracking.SERVICE
+
+
+def choose(
+    text: str, wanted: Tracking | None = None, at: int = 252, limits: bool = True, unit: str = "a.service"
+) -> Choice:
+    service = facts(text, unit)
+    return lift(service, host(service, version=at), wanted, limits)
+
+
+def lines(choice: Choice) -> list[str]:
+    return [f"{line.key}={line.value}" for line in choice.lifted]
+
+
+def known(name: str, at: int) -> bool:
+    directive = DIRECTIVES[name]
+    return directive.since <= at and (directive.until is None or at <= directive.until)
+
+
+VALUES = {"MemoryAccounting": "yes", "IOAccounting": "yes", "BlockIOAccounting": "yes", "MemoryZSwapWriteback": "no"}
+NOT_FORCED = sorted(name for name, d in DIRECTIVES.items() if d.instance is not Handling.REFUSE)
+
+
+@pytest.mark.parametrize("at", VERSIONS)
+@pytest.mark.parametrize("tracking", Tracking)
+@pytest.mark.parametrize("name", NOT_FORCED)
+def test_each_directive(name: str, tracking: Tracking, at: int) -> None:
+    directive = DIRECTIVES[name]
+    value = VALUES.get(name, "77")
+    if name in ("Delegate", "ManagedOOMSwap", "ManagedOOMMemoryPressure"):
+        value = "no" if name == "Delegate" else "auto"
+    choice = choose(f"{name}={value}", tracking, at)
+    if tracking is SERVICE and directive.force_instance and known(name, at):
+        assert choice.refusal is not None and choice.refusal.code == "tracking" and name in choice.refusal.sentence
+        return
+    assert choice.refusal is None and choice.tracking is tracking
+    handling = directive.instance if tracking is INSTANCE else directive.service
+    lifted = known(name, at) and handling in (Handling.COPY, Handling.MOVE)
+    assert lines(choice) == ([f"{name}={value}"] if lifted else [])
+    resets = dict(choice.resets)
+    if tracking is INSTANCE:
+        assert not resets
+    elif lifted and handling is Handling.MOVE:
+        assert resets[name] == directive.reset
+    else:
+        # What only the layer's siblings see stays on the service too, and so does what bounds the instance.
+        assert name not in resets or name in dict(tracking_resets(at, True))
+
+
+@pytest.mark.parametrize("at", VERSIONS)
+@pytest.mark.parametrize(
+    "name", ["CPUSetPartition", "OOMRules", "MemoryFuture", "IOLatencyMax", "CPUBurst", "TasksMin"]
+)
+def test_what_is_not_handled_is_named(name: str, at: int) -> None:
+    choice = choose(f"MemoryMax=1G\n{name}=1", None, at)
+    assert choice.refusal is not None and choice.refusal.code == "directive"
+    assert f"{name}= (/usr/lib/systemd/system/a.service, line 4)" in choice.refusal.sentence
+    assert choose(f"{name}=", None, at).refusal is None, "a reset asks for nothing"
+
+
+@pytest.mark.parametrize("name", ["CPUAffinity", "IOSchedulingClass", "MemoryKSM", "MemoryDenyWriteExecute", "Nice"])
+def test_what_only_looks_like_resource_control(name: str) -> None:
+    assert not is_unknown_control(name)
+    assert choose(f"{name}=1") == Choice(INSTANCE)
+
+
+@pytest.mark.parametrize("at", VERSIONS)
+def test_service_tracking_never_writes_a_startup_key(at: int) -> None:
+    # Its mere presence in a drop-in switches the memory controller on, and no value switches it off again.
+    keys = [key for key, _ in choose("MemoryMax=1G\nIOWeight=5", SERVICE, at).resets]
+    assert not [key for key in keys if key.startswith("Startup") and "Memory" in key]
+    assert keys[:3] == ["MemoryAccounting", "MemoryMin", "MemoryLow"] and len(keys) == len(set(keys))
+    assert ("MemoryZSwapMax" in keys) == (at >= 253) and ("MemoryPressureWatch" in keys) == (at >= 254)
+
+
+def test_pressure_watch_that_was_set_is_kept() -> None:
+    assert "MemoryPressureWatch" in dict(choose("MemoryPressureWatch=auto", SERVICE, 257).resets)
+    for value in ("off", "skip", "yes"):
+        assert "MemoryPressureWatch" not in dict(choose(f"MemoryPressureWatch={value}", SERVICE, 257).resets)
+
+
+@pytest.mark.parametrize("at", VERSIONS)
+@pytest.mark.parametrize("key", ["StartupMemoryLow", "StartupMemoryMax", "StartupMemoryHigh", "StartupMemorySwapMax"])
+@pytest.mark.parametrize("value", ["1G", "infinity", "0", ""])
+def test_startup_memory_forces_instance_tracking(key: str, value: str, at: int) -> None:
+    choice = choose(f"{key}={value}", SERVICE, at)
+    assert (choice.refusal is not None) == (at >= 254)
+    assert choose(f"{key}={value}", None, at).tracking is INSTANCE
+
+
+@pytest.mark.parametrize(
+    ("text", "forced"),
+    [
+        ("Delegate=yes", True),
+        ("Delegate=cpu memory", True),
+        ("Delegate=pids", False),
+        ("Delegate=no", False),
+        ("ManagedOOMSwap=kill", True),
+        ("ManagedOOMMemoryPressure=kill", True),
+        ("ManagedOOMSwap=kill\nManagedOOMSwap=auto", False),
+        ("ManagedOOMPreference=avoid", False),
+    ],
+)
+def test_units_that_can_only_have_instance_tracking(text: str, forced: bool) -> None:
+    choice = choose(text, SERVICE)
+    assert (choice.refusal is not None and choice.refusal.code == "tracking") is forced
+    assert choose(text, None).refusal is None
+
+
+@pytest.mark.parametrize("limits", [True, False])
+def test_layer_limits(limits: bool) -> None:
+    text = "MemoryMax=1G\nMemoryHigh=2G\nMemorySwapMax=3G\nMemoryLow=4M\nCPUWeight=5"
+    choice = choose(text, INSTANCE, limits=limits)
+    bounds = ["MemoryHigh=2G", "MemoryMax=1G", "MemorySwapMax=3G"]
+    assert sorted(lines(choice)) == sorted(["CPUWeight=5", "MemoryLow=4M", *(bounds if limits else [])])
+    assert [note.code for note in choice.notes] == ([] if limits else ["no-layer-limits"])
+
+
+def test_lists_are_lifted_whole_and_single_values_once() -> None:
+    text = "IODeviceWeight=/dev/a 1\nIODeviceWeight=\nIODeviceWeight=/dev/b 2\nIODeviceWeight=/dev/c 3"
+    text += "\nCPUWeight=1\nCPUWeight=2"
+    assert lines(choose(text)) == ["CPUWeight=2", "IODeviceWeight=/dev/b 2", "IODeviceWeight=/dev/c 3"]
+
+
+def test_a_value_that_was_reset_is_not_lifted() -> None:
+    assert lines(choose("MemoryMax=1G\nMemoryMax=")) == []
+    assert dict(choose("IOReadBandwidthMax=/ 1M\nIOReadBandwidthMax=", SERVICE).resets)["IOReadBandwidthMax"] == ""
+
+
+def test_where_a_line_came_from() -> None:
+    assert [line.source for line in choose("\nMemoryMax=1G").lifted] == ["/usr/lib/systemd/system/a.service:4"]
+
+
+def test_specifiers_are_resolved_for_the_slice() -> None:
+    text = "IODeviceWeight=/srv/%i 7\nIOReadBandwidthMax=/srv/%%/%p 1M"
+    choice = choose(text, SERVICE, unit="db@one.service")
+    assert lines(choice) == ["IODeviceWeight=/srv/one 7", "IOReadBandwidthMax=/srv/%%/db 1M"]
+    refusal = choose("IODeviceWeight=%S/x 7").refusal
+    assert refusal is not None and refusal.code == "specifier" and "%S/x" in refusal.sentence
+
+
+def test_percent_of_memory_stays_percent() -> None:
+    assert lines(choose("MemoryMax=50%\nMemoryHigh=40.5%")) == ["MemoryHigh=40.5%", "MemoryMax=50%"]
+
+
+def test_accounting_that_is_off_stays_off_below() -> None:
+    choice = choose("MemoryAccounting=no")
+    assert choice.tracking is SERVICE and [note.code for note in choice.notes] == ["accounting-off"]
+    # A limit asks for the controller whatever the accounting says.
+    assert choose("MemoryAccounting=no\nMemoryMax=1G").tracking is INSTANCE
+    assert choose("MemoryAccounting=no\nMemoryMax=infinity\nMemoryLow=0").tracking is SERVICE
+    assert choose("MemoryAccounting=no", INSTANCE).tracking is INSTANCE
+    assert choose("MemoryAccounting=no\nDelegate=yes").tracking is INSTANCE
+    service = facts(accounting_default=False)
+    assert lift(service, host(service), None).tracking is SERVICE
+    service = facts("MemoryAccounting=yes", accounting_default=False)
+    assert lift(service, host(service), None).tracking is INSTANCE
+
+
+def test_what_service_tracking_costs() -> None:
+    service = facts("Slice=a-b.slice")
+    found = lift(service, host(service, oom_kill_units={"-.slice": "ManagedOOMSwap"}), SERVICE)
+    assert [note.code for note in found.notes] == ["status-memory", "oom-policy", "oomd"]
+    assert "-.slice has ManagedOOMSwap=kill" in found.notes[2].sentence
+    quiet = facts("OOMPolicy=continue")
+    assert [note.code for note in lift(quiet, host(quiet), SERVICE).notes] == ["status-memory"]
+    assert lift(service, host(service, oom_kill_units={"-.slice": "ManagedOOMSwap"}), None).notes == ()
+
+
+def test_other_sections_are_not_looked_at() -> None:
+    assert choose("[Unit]\nMemoryMax=1G\nCPUSetPartition=root\n[X-Service]\nMemoryHigh=1G") == Choice(INSTANCE)
+
+
+def test_every_code_has_a_case_here() -> None:
+    codes = set(re.findall(r'Reason\(\s*"([a-z-]+)"', Path(lifting.__file__).read_text()))
+    here = Path(__file__).read_text()
+    assert codes and not [code for code in codes if f'"{code}"' not in here.rpartition("def ")[0]]
+
+
+@needs_systemd
+def test_the_table_has_the_directives_of_this_systemd(tmp_path: Path) -> None:
+    (tmp_path / "a.service").write_text(EXEC + "".join(f"{name}=1\n" for name in DIRECTIVES))
+    lifted = {n for n, d in DIRECTIVES.items() if {d.instance, d.service} & {Handling.COPY, Handling.MOVE}}
+    (tmp_path / "b.slice").write_text("[Slice]\n" + "".join(f"{name}=1\n" for name in sorted(lifted)))
+    _, talk = load([tmp_path], ["a.service", "b.slice"])
+    in_service, in_slice = (
+        set(re.findall(rf"{unit}:\d+: Unknown key(?: name)? '(\w+)' in section", talk))
+        for unit in ("a.service", "b.slice")
+    )
+    future = {n for n, d in DIRECTIVES.items() if d.since > version()}
+    assert future <= in_service and future & lifted <= in_slice
+    assert not {n for n in (in_service | in_slice) & lifted if known(n, version())}
