@@ -22,7 +22,7 @@ from cgroup_layering.output.tables import Output
 def command(units: tuple[str, ...], root: Path, output: Output) -> int:
     """Show the files that are ours for each UNIT, as `systemctl cat` does."""
     session = Session(root)
-    host = session.read(units)
+    host = session.read(units, follow_aliases=True)
     layered = [facts.own for facts in host.services.values() if facts.own is not None]
     for unit, facts in host.services.items():
         if facts.own is None:

@@ -38,7 +38,7 @@ def command(units: tuple[str, ...], root: Path, output: Output) -> int:
 
 def _word(session: Session, unit: str) -> str:
     try:
-        host = session.read([unit])
+        host = session.read([unit], follow_aliases=True)
     except NoSuchUnit:
         return "not-found"
     own = next((facts.own for facts in host.services.values() if facts.own is not None), None)

@@ -50,9 +50,16 @@ class Session:
         assert self._fs is not None  # noqa: S101 - callers check `online`
         return self._fs
 
-    def read(self, words: Sequence[str] = ()) -> Host:
-        """The host with the services named by `words`, or with all of them."""
-        return Reader(self.store, self.manager).read(words, self.folder)
+    def read(self, words: Sequence[str] = (), follow_aliases: bool = False) -> Host:
+        """The host with the services named by `words`, or with all of them.
+
+        An alias stands for itself (and is refused where something is to be written), unless it is to be followed.
+        """
+        reader = Reader(self.store, self.manager)
+        host = reader.read(words, self.folder)
+        if follow_aliases and any(word in host.aliases for word in words):
+            return reader.read(tuple(dict.fromkeys(host.aliases.get(word, word) for word in words)), self.folder)
+        return host
 
     def new_migration(self) -> str:
         """An id for a migration that sorts behind all that are on this host, even if the clock went back."""

@@ -28,7 +28,7 @@ def command(units: tuple[str, ...], raw: bool, output: Output) -> int:
     """
     session = Session()
     words = units or tuple(sorted(session.store.own()))
-    host = session.read(words) if words else None
+    host = session.read(words, follow_aliases=True) if words else None
     standings = survey(host, plan(host, Request()).services, session.fs) if host else []
     plain = sorted(set(host.services) - {standing.unit for standing in standings}) if host and units else []
     if output.json != "off":

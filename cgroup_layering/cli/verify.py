@@ -36,7 +36,7 @@ def command(units: tuple[str, ...], strict: bool, verbose: bool, output: Output)
     words = units or tuple(sorted(session.store.own()))
     if not words:
         output.say("No service is layered.")
-    host = session.read(words) if words else Host(0, {})
+    host = session.read(words, follow_aliases=True) if words else Host(0, {})
     wanted = plan(host, Request())
     found = _checks(session, host, wanted)
     standings = survey(host, wanted.services, session.fs)

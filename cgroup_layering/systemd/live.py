@@ -67,8 +67,8 @@ class LiveServices:
     aliases: dict[str, str]
 
     def found(self, word: str) -> LiveState | None:
-        """The service that a name or an alias means; None where it is not installed."""
-        state = self.services.get(self.aliases.get(word, word))
+        """The service or alias of that name; None where it is not installed."""
+        state = self.services.get(word)
         return None if state is None or state.load_state == "not-found" else state
 
 
@@ -91,13 +91,15 @@ def services(manager: Manager, names: list[str], globs: list[str]) -> LiveServic
     for start in range(0, len(wanted), 200):
         batch = wanted[start : start + 200]
         for asked, row in zip(batch, manager.load(batch), strict=True):
-            rows[row.name] = row
-            if asked != row.name:
+            if asked == row.name:
+                rows[row.name] = row
+            else:
                 aliases[asked] = row.name
     return _collect(manager, rows, aliases, templates)
 
 
 def _collect(manager: Manager, rows: dict[str, UnitRow], aliases: dict[str, str], templates: set[str]) -> LiveServices:
+    shown = tuple(aliases)
     # Only instances of templates can serve a socket's single connections.
     accepting = accept_templates(manager) if any(template_of(name) for name in rows) else {}
     unit_props = manager.properties(rows, UNIT, _UNIT_NAMES)
@@ -121,6 +123,8 @@ def _collect(manager: Manager, rows: dict[str, UnitRow], aliases: dict[str, str]
         )
     for name in templates:
         found[name] = LiveState(name, (name,), "template")
+    for name in shown:
+        found.setdefault(name, LiveState(name, (name,), "alias"))
     return LiveServices(dict(sorted(found.items())), aliases)
 
 
