@@ -15,7 +15,7 @@ from cgroup_layering.naming import is_glob, is_service_name, is_template
 from cgroup_layering.obstacles import obstacle
 from cgroup_layering.offline import aliases_of, enabled_instances, installed_version, parent_slice, service_facts
 from cgroup_layering.own import without_ours
-from cgroup_layering.store import Store
+from cgroup_layering.store import Store, StoreError
 from cgroup_layering.systemd import live
 from cgroup_layering.systemd.manager import Manager
 from cgroup_layering.unitfile import Setting, UnitFileError, parse, read_text
@@ -131,9 +131,16 @@ class Reader:
             fragment=path,
             parent=parent_slice(unit, facts.files),
             own=own,
-            drop_in_folder=self.store.has_folder(folder / f"{unit}.d"),
+            drop_in_folder=self._has_folder(folder / f"{unit}.d"),
             obstacle=obstacle(self.store, unit, facts.files, own, folder, pooled),
         )
+
+    def _has_folder(self, path: Path) -> bool:
+        """Whether there is a folder; what stands in its place is an obstacle of one service, not of the host."""
+        try:
+            return self.store.has_folder(path)
+        except StoreError:
+            return False
 
     def _settings(self, path: Path) -> tuple[Setting, ...]:
         known = self._cache.get(path)

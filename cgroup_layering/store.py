@@ -207,7 +207,8 @@ class Store:
     def _read_own(self, path: Path) -> OwnFiles | None:
         try:
             text = self.read(path)
-        except SymlinkInTheWay:
+        except StoreError:
+            # Not a file of ours then; whoever wants to write here is told.
             return None
         if text is None:
             return None
@@ -221,7 +222,7 @@ class Store:
         """The text of a drop-in if it is ours."""
         try:
             text = self.read(path)
-        except SymlinkInTheWay:
+        except StoreError:
             return None
         return text if text is not None and is_ours(text, path) else None
 
@@ -232,11 +233,8 @@ class Store:
             for name in self.names(folder):
                 if name.endswith(".service.d"):
                     path = folder / name / DROP_IN
-                    try:
-                        if self.own_drop_in(path) is not None:
-                            found.append(path)
-                    except StoreError:
-                        continue
+                    if self.own_drop_in(path) is not None:
+                        found.append(path)
         return found
 
     @contextlib.contextmanager
