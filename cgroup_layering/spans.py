@@ -27,8 +27,8 @@ _SECONDS = {
     "day": 86400.0,
     "days": 86400.0,
 }
-_PART = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)")
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGTPE]?)B?")
+_PART = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)", re.ASCII)
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGTPE]?)B?", re.ASCII)
 _UNITS = "BKMGTPE"
 
 
