@@ -21,7 +21,8 @@ UNIT := $(sort $(patsubst %/,%,$(dir $(wildcard tests/unit/test_*.py tests/corpu
 .PHONY: help setup lint unit deb deb-check demo vm-test test test-all clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1 | \2/p' $(MAKEFILE_LIST) | column --table --separator '|'
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; \
+	    do printf '  make %-10s %s\n' "$$name" "$$text"; done
 
 setup: ## install Debian's packages (as root) and the tools for tests into build/venv
 	@.ci/setup
