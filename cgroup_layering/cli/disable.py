@@ -32,7 +32,7 @@ def command(
 ) -> int:
     """Take services out of their layers: remove our files; running instances stay until their next start.
 
-    With --now running services are restarted at once, and their layers go.
+    With --now those that may be restarted are, and their layers go; `plan` says which wait, and why.
     """
     if no_reload:
         raise click.UsageError("disable cannot do without a reload: systemd would keep the layers it knows.")

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+import click.shell_completion
 
+from cgroup_layering.errors import CgroupLayeringError
 from cgroup_layering.naming import InvalidName, is_glob, service_name
 from cgroup_layering.output.tables import JsonMode, Output
 from cgroup_layering.spans import parse_span
@@ -36,6 +38,20 @@ class UnitWord(click.ParamType):
             return service_name(value)
         except InvalidName as error:
             raise click.UsageError(str(error), ctx) from error
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[click.shell_completion.CompletionItem]:
+        """Installed services that begin so; none where the bus can't be asked."""
+        from cgroup_layering.systemd.bus import connect
+
+        if any(char in incomplete for char in "*?["):
+            return []
+        try:
+            names = sorted(row.name for row in connect(timeout=5).unit_files(f"{incomplete}*.service"))
+        except CgroupLayeringError:
+            return []
+        return [click.shell_completion.CompletionItem(name) for name in names]
 
 
 class Span(click.ParamType):
@@ -86,7 +102,7 @@ def write_options(function: Function) -> Function:
     return _apply(
         function,
         (
-            click.option("--now", is_flag=True, help="Also restart what may be restarted."),
+            click.option("--now", is_flag=True, help="Also restart what may be restarted (see plan)."),
             click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing."),
             click.option("--no-reload", is_flag=True, help="Leave the daemon-reload to somebody else."),
             click.option(

@@ -73,9 +73,7 @@ stretch = st.tuples(
 
 @settings(deadline=None)
 @given(st.lists(stretch, min_size=1, max_size=25))
-def test_scan_is_as_counting_one_by_one(
-    tmp_path_factory: pytest.TempPathFactory, stretches: list[Stretch]
-) -> None:
+def test_scan_is_as_counting_one_by_one(tmp_path_factory: pytest.TempPathFactory, stretches: list[Stretch]) -> None:
     folder = tmp_path_factory.mktemp("proc")
     cgroups, flags, answer = frames_of(stretches)
     write(folder, cgroups, flags)
@@ -84,9 +82,7 @@ def test_scan_is_as_counting_one_by_one(
 
 @settings(deadline=None)
 @given(st.lists(stretch, min_size=1, max_size=25))
-def test_page_owners_are_as_the_heads(
-    tmp_path_factory: pytest.TempPathFactory, stretches: list[Stretch]
-) -> None:
+def test_page_owners_are_as_the_heads(tmp_path_factory: pytest.TempPathFactory, stretches: list[Stretch]) -> None:
     folder = tmp_path_factory.mktemp("proc")
     cgroups, flags, answer = frames_of(stretches)
     write(folder, cgroups, flags)

@@ -48,22 +48,20 @@ def test_no_root_rights(untouched: Machine) -> None:
     assert "nginx.service" in result.out
 
 
-@pytest.mark.parametrize(
-    ("mounts", "word"),
-    [
-        ("mount -t tmpfs none /run/systemd", "not booted with systemd"),
-        ("mount -t tmpfs none /run/dbus", "Cannot connect to the system bus"),
-        ("mount -t tmpfs none /sys/fs/cgroup", "cgroup v2"),
-        ("mount -t tmpfs none /sys/fs/cgroup; mkdir /sys/fs/cgroup/unified; "
-         "touch /sys/fs/cgroup/unified/cgroup.controllers", "hybrid"),
-        ("echo cpu io pids > /run/c; mount --bind /run/c /sys/fs/cgroup/cgroup.controllers; rm /run/c",
-         "memory controller"),
-    ],
-    ids=["no-systemd", "no-bus", "no-cgroup2", "hybrid", "no-memory-controller"],
-)  # fmt: skip
-def test_unsuitable_hosts(untouched: Machine, mounts: str, word: str) -> None:
-    """Each is told apart."""
-    refused(untouched.run(private(f"{mounts}; cgroup-layering enable nginx")), 1, word)
+UNSUITABLE = {
+    "mount -t tmpfs none /run/systemd": "not booted with systemd",
+    "mount -t tmpfs none /run/dbus": "Cannot connect to the system bus",
+    "mount -t tmpfs none /sys/fs/cgroup": "no cgroup v2",
+    "mount -t tmpfs none /sys/fs/cgroup; mkdir /sys/fs/cgroup/unified; "
+    "touch /sys/fs/cgroup/unified/cgroup.controllers": "hybrid",
+    "echo cpu io pids > /run/c; mount --bind /run/c /sys/fs/cgroup/cgroup.controllers; rm /run/c": "memory controller",
+}
+
+
+def test_unsuitable_hosts(untouched: Machine) -> None:
+    """No systemd, no bus, no cgroup v2, a hybrid, no memory controller: each is told apart."""
+    for mounts, word in UNSUITABLE.items():
+        refused(untouched.run(private(f"{mounts}; cgroup-layering enable nginx")), 1, word)
 
 
 def test_units_that_cannot_be_layered(fresh: Machine) -> None:
