@@ -18,20 +18,25 @@ SIMPLE = "[Unit]\nDescription=A service\n[Service]\nExecStart=/bin/sleep 1000\n"
 
 
 def plant(root: Path, files: Mapping[str, str | bytes] | None = None, version: int = 252) -> Path:
-    """Make a root with a systemd of that version and the given files; a text `-> target` makes a link."""
+    """Make a root with a systemd of that version and the given files, see `put`."""
     library = root / f"usr/lib/x86_64-linux-gnu/systemd/libsystemd-shared-{version}.so"
     library.parent.mkdir(parents=True, exist_ok=True)
     library.touch()
     for folder in (ETC, RUN, LIB):
         (root / folder).mkdir(parents=True, exist_ok=True)
-    for name, content in (files or {}).items():
+    put(root, files or {})
+    return root
+
+
+def put(root: Path, files: Mapping[str, str | bytes]) -> None:
+    """Write files and their folders; a text `-> target` makes a link."""
+    for name, content in files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(content, str) and content.startswith("-> "):
             path.symlink_to(content.removeprefix("-> "))
         else:
             path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return root
 
 
 def snapshot(root: Path) -> dict[str, tuple[str, int, int, bytes]]:

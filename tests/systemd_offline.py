@@ -66,8 +66,10 @@ def load(folders: Sequence[Path], units: Iterable[str]) -> tuple[dict[str, Read]
     )
     found: dict[str, Read] = {}
     current: Read | None = None
+    # BlockIODeviceWeight: is printed without a newline behind it.
+    text = done.stdout.decode(errors="surrogateescape").replace("\t-> Unit ", "\n\t-> Unit ")
     # A value may hold any control character but the newline, so splitlines() would not do.
-    for line in done.stdout.decode(errors="surrogateescape").split("\n"):
+    for line in text.split("\n"):
         if line.startswith("\t-> Unit "):
             current = found.setdefault(line.removeprefix("\t-> Unit ").removesuffix(":"), Read())
         elif current is not None and line.startswith("\t\t") and ": " in line:
