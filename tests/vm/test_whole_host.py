@@ -48,7 +48,7 @@ class Story:
 
 
 @pytest.fixture(scope="module")
-def plain(fresh: Machine) -> Story:
+def plain(fresh: Machine, everything: bool) -> Story:
     """The stock host: what runs, what is in its folders before and after a plain reboot, who pays for pages."""
     for unit in MADE:
         fresh.ok(f"mkdir -p /var/lib/made && head -c 2M /dev/urandom > /var/lib/made/{unit}")
@@ -61,7 +61,9 @@ def plain(fresh: Machine) -> Story:
     story.words["plain reboot"] = fresh.reboot()
     story.manifests.append(fresh.manifest())
     story.plain_journal_end = fresh.ok("journalctl -b -1 -n 40 -o cat --no-pager")
-    story.plain_pages = story.pages(2, "nginx.service", "redis-server.service")
+    # The plain half is the known one: two services tell it, all of them where there is time.
+    followed = story.followed if everything else ("nginx.service", "redis-server.service")
+    story.plain_pages = story.pages(10 if everything else 2, *followed)
     story.running_before = fresh.services("active")
     return story
 
