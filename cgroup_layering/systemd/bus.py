@@ -30,17 +30,19 @@ _WINDOW = 128
 """Calls under way at once: enough to keep the bus busy, far below its limits."""
 
 
-def connect(timeout: float = 30.0, reload_timeout: float = 180.0) -> SystemdBus:
+def connect(
+    timeout: float = 30.0, reload_timeout: float = 180.0, bus_socket: Path = _SOCKET, booted: Path = _BOOTED
+) -> SystemdBus:
     """Connect to the system manager; timeouts in seconds for each call and for a daemon-reload.
 
     Raises HostUnsuitable where there is no systemd or no bus, BusTimeout where the bus does not answer.
     """
-    if not _BOOTED.is_dir():
+    if not booted.is_dir():
         raise HostUnsuitable(
             "This host was not booted with systemd, so there are no services to layer.",
             "Use --root=DIR to work on the files of an image.",
         )
-    _greet(timeout)
+    _greet(timeout, bus_socket)
     try:
         bus = pydbus.SystemBus()
     except GLib.Error as error:
@@ -48,12 +50,12 @@ def connect(timeout: float = 30.0, reload_timeout: float = 180.0) -> SystemdBus:
     return SystemdBus(bus, timeout, reload_timeout)
 
 
-def _greet(timeout: float) -> None:
+def _greet(timeout: float, bus_socket: Path) -> None:
     """See that the bus answers at all: connecting through GLib would wait for ever for one that hangs."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as probe:
             probe.settimeout(timeout)
-            probe.connect(str(_SOCKET))
+            probe.connect(str(bus_socket))
             probe.sendall(b"\0AUTH\r\n")
             if not probe.recv(64):
                 raise HostUnsuitable("The system bus closed the connection at once.")
@@ -61,7 +63,7 @@ def _greet(timeout: float) -> None:
         raise BusTimeout("the greeting on the system bus", timeout) from error
     except OSError as error:
         raise HostUnsuitable(
-            f"Cannot connect to the system bus at {_SOCKET}: {error.strerror}.",
+            f"Cannot connect to the system bus at {bus_socket}: {error.strerror}.",
             "Is the package dbus installed and dbus.socket active?",
         ) from error
 
@@ -218,5 +220,5 @@ def _translate(error: Any, call: str, timeout: float) -> BusError:
     name = Gio.DBusError.get_remote_error(error) or ""
     if name == "org.freedesktop.DBus.Error.NoReply":
         return BusTimeout(call, timeout)
-    Gio.DBusError.strip_remote_error(error)
-    return BusError(call, name, error.message)
+    # strip_remote_error() would strip a copy: Python's bindings pass errors by value.
+    return BusError(call, name, error.message.removeprefix(f"GDBus.Error:{name}: "))
