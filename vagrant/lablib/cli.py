@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from lablib.run import in_parallel, say
 
 def main() -> int:
     """Run one command of the lab; the exit code is 0, the guest command's own, 1 on failure or 2 on bad usage."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `lab status | head` shall end in silence
     arguments, rest = _split(sys.argv[1:])
     options = _parser().parse_args(arguments)
     try:
