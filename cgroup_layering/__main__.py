@@ -51,7 +51,10 @@ def main() -> NoReturn:
 
 
 def _fail(sentence: str, hint: str, code: int) -> NoReturn:
-    print(f"cgroup-layering: {sentence}", file=sys.stderr)
+    # Names of files and words of others may be part of it.
+    from cgroup_layering.output.tables import printable
+
+    print(f"cgroup-layering: {printable(sentence)}", file=sys.stderr)
     if hint:
         print(hint, file=sys.stderr)
     sys.exit(code)
