@@ -6,10 +6,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from cgroup_layering.model import Host, Plan, ServicePlan, Timing
+from cgroup_layering.kernel.cgroupfs import CgroupFS
+from cgroup_layering.model import Change, Host, Plan, ServicePlan, Timing
 from cgroup_layering.moving import Progress, State, run_jobs, states
 from cgroup_layering.naming import slice_path
 from cgroup_layering.removal import remove_files
+from cgroup_layering.settling import settle
 from cgroup_layering.store import Store
 from cgroup_layering.systemd.manager import Manager
 from cgroup_layering.transaction import FileTransaction, Outcome, write_plan
@@ -41,6 +43,9 @@ class Layerer:
         sound = [service for service in plan.layered if service.unit not in outcome.failed]
         if manager is None:
             return outcome
+        if wanted:
+            updated = [s.layering.layer for s in sound if s.layering is not None and s.change is Change.UPDATE]
+            outcome.remarks.extend(settle(manager, CgroupFS(), updated))
         movers = []
         for service in sound:
             if service.timing is Timing.RESTART and now and reload:
@@ -116,8 +121,6 @@ class Layerer:
 
     @staticmethod
     def _empty(layers: list[str]) -> list[str]:
-        from cgroup_layering.kernel.cgroupfs import CgroupFS
-
         fs = CgroupFS()
         return [
             layer

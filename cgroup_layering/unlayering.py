@@ -135,7 +135,10 @@ class Unlayerer:
 
         Only by job mode `ignore-requirements`: a plain stop would stop the service too.
         """
-        rows = [row.name for row in self._manager.units("*.service.slice") if split_layer(row.name)]
+        loaded = {row.name for row in self._manager.units("*.service.slice")}
+        # systemd makes the cgroup of a slice that a running service only asks for; 252 forgets it there.
+        left = {entry.path.rpartition("/")[2] for entry in self._fs.walk() if entry.path.endswith(".service.slice")}
+        rows = sorted(name for name in loaded | left if split_layer(name))
         props = self._manager.properties(rows, UNIT, ("FragmentPath", "ActiveState"))
         layers = [
             name

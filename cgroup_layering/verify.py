@@ -12,22 +12,12 @@ from cgroup_layering.errors import KernelFileError
 from cgroup_layering.kernel.cgroupfs import CgroupFS
 from cgroup_layering.model import Host, OwnFiles, ServiceFacts, ServicePlan, Tracking
 from cgroup_layering.naming import slice_path
+from cgroup_layering.settling import LIMIT_FILES, PAGE
 from cgroup_layering.spans import parse_size
 from cgroup_layering.survey import Place, drift, place_of
 from cgroup_layering.unitfile import Setting, parse
 
-PAGE = os.sysconf("SC_PAGE_SIZE")
-
-_FILES = {
-    "MemoryMin": "memory.min",
-    "MemoryLow": "memory.low",
-    "MemoryHigh": "memory.high",
-    "MemoryMax": "memory.max",
-    "MemorySwapMax": "memory.swap.max",
-    "MemoryZSwapMax": "memory.zswap.max",
-    "CPUWeight": "cpu.weight",
-    "IOWeight": "io.weight",
-}
+_FILES = {**LIMIT_FILES, "CPUWeight": "cpu.weight", "IOWeight": "io.weight"}
 """Directives whose value stands alone in one file of the layer's cgroup (src/core/cgroup.c)."""
 
 

@@ -14,10 +14,11 @@ from cgroup_layering.naming import slice_path
 from cgroup_layering.output.tables import Output
 from cgroup_layering.planner import Request, plan
 from cgroup_layering.requirements import check_root_rights
+from cgroup_layering.settling import PAGE
 from cgroup_layering.spans import format_size
 from cgroup_layering.survey import Place, survey
 from cgroup_layering.systemd.manager import SLICE
-from cgroup_layering.verify import PAGE, Check, checks, slice_properties
+from cgroup_layering.verify import Check, checks, slice_properties
 
 
 @click.command("verify")
