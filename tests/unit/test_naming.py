@@ -44,7 +44,7 @@ def test_escape(name: str, escaped: str) -> None:
 
 
 @pytest.mark.skipif(shutil.which("systemd-escape") is None, reason="there is no systemd-escape on this machine")
-@BOUNDED
+@settings(max_examples=12, deadline=None)
 @given(
     st.lists(
         st.one_of(SERVICES, st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))), min_size=20
