@@ -121,7 +121,7 @@ class Reader:
             state = "masked" if path is not None else "not-found"
             return replace(service_facts(unit, names, ()), load_state=state, own=own)
         try:
-            chain = [(source, self._settings(source)) for source in (path, *pooled)]
+            chain = [(self._shown(source), self._settings(source)) for source in (path, *pooled)]
         except UnitFileError as error:
             blocked = Reason("unreadable", f"{unit} cannot be layered: {error}")
             return replace(service_facts(unit, names, ()), obstacle=blocked, own=own)
@@ -132,7 +132,7 @@ class Reader:
             parent=parent_slice(unit, facts.files),
             own=own,
             drop_in_folder=self._has_folder(folder / f"{unit}.d"),
-            obstacle=obstacle(self.store, unit, facts.files, own, folder, pooled),
+            obstacle=obstacle(self.store, unit, facts.files, own, folder, [self._shown(found) for found in pooled]),
         )
 
     def _has_folder(self, path: Path) -> bool:
@@ -145,8 +145,12 @@ class Reader:
     def _settings(self, path: Path) -> tuple[Setting, ...]:
         known = self._cache.get(path)
         if known is None:
-            known = self._cache[path] = parse(read_text(self._inside(path)), path)
+            known = self._cache[path] = parse(read_text(self._inside(path)), self._shown(path))
         return known
+
+    def _shown(self, path: Path) -> Path:
+        """A path as the host below the root will see it: what is written into files must hold there."""
+        return Path("/") / path.relative_to(self.store.root)
 
     def _inside(self, path: Path) -> Path:
         """A link in an image points to the image's own files, not to the host's."""

@@ -13,7 +13,6 @@ from cgroup_layering.offline import parent_slice
 from cgroup_layering.own import DROP_IN, drop_in_path, is_ours
 from cgroup_layering.store import Store, StoreError, SymlinkInTheWay
 from cgroup_layering.unitfile import UnitFiles
-from cgroup_layering.unitpaths import below
 
 
 def obstacle(
@@ -26,7 +25,7 @@ def obstacle(
 ) -> Reason | None:
     """The first thing that keeps our two files of `unit` from being written or from winning, or None.
 
-    `pooled` are the drop-ins that apply, as paths that can be opened; `folder` is where ours would go.
+    `pooled` are the drop-ins that apply, as the host sees them; `folder` is where ours would go.
     """
     try:
         layer = layer_name(unit, parent_slice(unit, files))
@@ -44,9 +43,9 @@ def obstacle(
                 "foreign-file",
                 f"{unit} cannot be layered: {path} is there and was not written by cgroup-layering.",
             )
-    mine = {below(store.root, drop_in_path(folder, unit))}
+    mine = {drop_in_path(folder, unit)}
     if own is not None:
-        mine.add(below(store.root, own.drop_in))
+        mine.add(own.drop_in)
     for path in pooled:
         if path.name == DROP_IN and path not in mine:
             return Reason("foreign-file", f"{unit} cannot be layered: {path} has the name of our drop-in.")

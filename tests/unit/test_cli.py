@@ -166,7 +166,7 @@ def test_plan(root: Path) -> None:
     assert marks["masked.service"] == "-" and marks["t@.service"] == "-" and marks["alias.service"] == "-"
     found = rows(run("plan", "--root", root, "--json", "short"))
     assert found["hello.service"]["lifted"] == [
-        {"key": "MemoryMax", "value": "64M", "source": f"{root}/{LIB}/hello.service:5"}
+        {"key": "MemoryMax", "value": "64M", "source": f"/{LIB}/hello.service:5"}
     ]
     assert {unit: row["reasons"][0]["code"] for unit, row in found.items() if row["reasons"]} == {  # type: ignore[index]
         "masked.service": "masked",
