@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 import subprocess
@@ -108,7 +109,9 @@ class Machine:
     def reboot(self) -> str:
         """Reboot and wait until systemd is done; the word of `systemctl is-system-running`."""
         before = self.boot_id()
-        self.run("systemctl reboot")
+        # The connection may be gone before the answer comes; testinfra raises RuntimeError then.
+        with contextlib.suppress(RuntimeError):
+            self.run("systemctl reboot")
         deadline = time.monotonic() + 600
         while time.monotonic() < deadline:
             time.sleep(3)
