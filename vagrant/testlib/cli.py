@@ -79,8 +79,9 @@ def _pytest(suite: str, everything: bool, more: Sequence[str]) -> int:
     config = BUILD / f"ssh-config-{suite}"
     config.write_text(subprocess.run([LAB, "ssh-config", suite], check=True, stdout=subprocess.PIPE, text=True).stdout)
     chosen = [] if any(word.startswith("tests/") for word in more) else ["tests/vm"]
-    command = [sys.executable, "-m", "pytest", *chosen, "-v", "-p", "no:cacheprovider", "--tb=short", "--durations=15"]
-    command += ["--suite", suite, "--lab-ssh-config", str(config), f"--junitxml={BUILD}/test-{suite}.xml"]
+    command = [sys.executable, "-m", "pytest", *chosen, "-v", "-p", "no:cacheprovider", "--tb=short"]
+    command += ["--durations=15", "--timeout=1500", "--suite", suite, "--lab-ssh-config", str(config)]
+    command += [f"--junitxml={BUILD}/test-{suite}.xml"]
     command += ["--all"] if everything else []
     environment = os.environ | {"SUITES": suite}
     with (BUILD / f"test-{suite}.log").open("w") as log:
