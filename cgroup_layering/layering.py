@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cgroup_layering.kernel.cgroupfs import CgroupFS
+from cgroup_layering.kernel.latch import LATCH, latch, unlatch
 from cgroup_layering.model import Change, Host, Plan, ServicePlan, Timing
 from cgroup_layering.moving import Progress, State, run_jobs, states
 from cgroup_layering.naming import slice_path
@@ -39,7 +40,13 @@ class Layerer:
             for service in plan.layered
         )
         wanted = reload and (bool(plan.changes) or stale)
-        transaction, outcome = write_plan(plan.layered, self._store, self._folder, manager, wanted)
+        latched = self._unlatch(plan) if manager is not None else []
+        try:
+            transaction, outcome = write_plan(plan.layered, self._store, self._folder, manager, wanted)
+        except BaseException:
+            for folder in latched:
+                latch(folder)
+            raise
         sound = [service for service in plan.layered if service.unit not in outcome.failed]
         if manager is None:
             return outcome
@@ -58,6 +65,16 @@ class Layerer:
         if movers:
             self._move(manager, movers, transaction, outcome)
         return outcome
+
+    @staticmethod
+    def _unlatch(plan: Plan) -> list[Path]:
+        """Let go of controllers that an earlier `disable` held, as the tracking may want them off; the folders."""
+        fs = CgroupFS()
+        folders = [fs.directory(slice_path(s.layering.layer)) for s in plan.layered if s.layering is not None]
+        latched = [folder for folder in folders if (folder / LATCH).is_dir()]
+        for folder in latched:
+            unlatch(folder)
+        return latched
 
     def _move(
         self, manager: Manager, movers: list[ServicePlan], transaction: FileTransaction, outcome: Outcome

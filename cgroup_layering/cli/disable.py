@@ -10,7 +10,7 @@ import click
 
 from cgroup_layering.cli.options import output_options, root_option, units_argument, write_options
 from cgroup_layering.cli.session import Session
-from cgroup_layering.cli.undo import take_out
+from cgroup_layering.cli.undo import leftover, take_out
 from cgroup_layering.errors import ExitCode
 from cgroup_layering.naming import is_glob
 from cgroup_layering.output.tables import Output
@@ -49,7 +49,11 @@ def command(
             if primary != name and primary in known:
                 output.complain(f"{name} is an alias of {primary}; name that one.")
                 return ExitCode.FAILURE
-            output.say(f"{name} is not layered.")
+            left = leftover(host.services[name]) if name in host.services else None
+            if left is None:
+                output.say(f"{name} is not layered.")
+            else:
+                known[name] = left
     chosen = [
         files
         for unit, files in sorted(known.items())

@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from cgroup_layering.cli.session import Session
 from cgroup_layering.errors import ExitCode
 from cgroup_layering.host import NoSuchUnit
-from cgroup_layering.model import Host, OwnFiles
+from cgroup_layering.model import Host, OwnFiles, ServiceFacts, Tracking
+from cgroup_layering.naming import split_layer
 from cgroup_layering.output.plans import show_outcome
 from cgroup_layering.output.progress import restarts
 from cgroup_layering.output.tables import Output
+from cgroup_layering.own import drop_in_path
 from cgroup_layering.policy import deferrals
 from cgroup_layering.removal import remove_files
 from cgroup_layering.transaction import Outcome
@@ -37,6 +39,27 @@ def take_out(session: Session, own: Sequence[OwnFiles], now: bool, timeout: floa
         outcome = unlayerer.run(own, restart, kept)
     show_outcome(outcome, output, "Took out of their layers:")
     return ExitCode.OK if outcome.ok else ExitCode.FAILURE
+
+
+def leftover(facts: ServiceFacts) -> OwnFiles | None:
+    """What an earlier un-layering without --now left: a service that still runs in a layer without files."""
+    layer = facts.control_group.rpartition("/")[0].rpartition("/")[2]
+    named = split_layer(layer)
+    if facts.own is not None or named is None or named[0] != facts.unit:
+        return None
+    return OwnFiles(
+        unit=facts.unit,
+        layer=layer,
+        tracking=Tracking.INSTANCE,
+        lifetime="",
+        migration="",
+        version="",
+        folder_created=False,
+        slice_file=ETC / layer,
+        drop_in=drop_in_path(ETC, facts.unit),
+        slice_text="",
+        drop_in_text=None,
+    )
 
 
 def _sort(session: Session, own: Sequence[OwnFiles], now: bool) -> tuple[list[str], dict[str, str]]:

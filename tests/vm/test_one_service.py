@@ -75,7 +75,9 @@ def test_life_of_a_layer_in_instance_tracking(limited: Machine) -> None:
     assert "files" in result.out
     limited.tool_ok("enable", "limited")
     assert limited.cgroup_file(LAYER, "memory.max") == str(96 << 20)
-    limited.ok("rm -r /etc/systemd/system.control; systemctl daemon-reload")
+    # 257 does not bring a running unit's cgroup up to date at a reload, plain or layered: so set it back first.
+    limited.ok("systemctl set-property limited MemoryMax=64M; rm -r /etc/systemd/system.control")
+    limited.ok("systemctl daemon-reload")
     limited.tool_ok("enable", "limited")
 
     limited.write("/etc/systemd/system/limited.service.d/zzz.conf", "[Service]\nSlice=system.slice\n")
@@ -91,8 +93,9 @@ def test_life_of_a_layer_in_instance_tracking(limited: Machine) -> None:
         limited.ok(reload)
         assert limits(limited, INSTANCE) == LIMITS, f"limits hold until the restart, after {reload} too"
     assert limited.manifest() == before
-    limited.ok("systemctl restart limited")
+    limited.tool_ok("disable", "--now", "limited")
     assert limited.show("limited", "ControlGroup") == PLAIN
+    limited.ok(f"test ! -e /sys/fs/cgroup{LAYER}")
     assert limits(limited, PLAIN) == LIMITS
     result = limited.tool("is-enabled", "limited")
     assert (result.code, result.out) == (1, "disabled\n")
