@@ -240,9 +240,11 @@ def test_rollback_leaves_no_trace(rolled_back: Story) -> None:
     assert changed <= noise
     assert rolled_back.machine.ok("find /sys/fs/cgroup -name '*.service.slice' | wc -l") == "0"
     before, after = rolled_back.running_before, rolled_back.running["rolled back"]
-    both = before.keys() & after.keys()
-    assert {unit: after[unit] for unit in both} == {unit: before[unit] for unit in both}
-    assert all(rolled_back.machine.show(unit, "BusName") for unit in before.keys() ^ after.keys())
+    different = [unit for unit in before.keys() | after.keys() if before.get(unit, "") != after.get(unit, "")]
+    for unit in different:
+        # Some D-Bus services end by themselves when nobody talks to them, at any moment.
+        assert rolled_back.machine.show(unit, "BusName"), f"{unit}: {before.get(unit)} is {after.get(unit)} now"
+        assert "" in (before.get(unit, ""), after.get(unit, ""))
 
 
 def test_rollback_twice_says_so(rolled_back: Story) -> None:
