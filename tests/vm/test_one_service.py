@@ -75,7 +75,7 @@ def test_life_of_a_layer_in_instance_tracking(limited: Machine) -> None:
     assert "files" in result.out
     limited.tool_ok("enable", "limited")
     assert limited.cgroup_file(LAYER, "memory.max") == str(96 << 20)
-    # 257 does not bring a running unit's cgroup up to date at a reload, plain or layered: so set it back first.
+    # 257 does not bring the cgroup of a running unit up to date at a reload: so set it back first.
     limited.ok("systemctl set-property limited MemoryMax=64M; rm -r /etc/systemd/system.control")
     limited.ok("systemctl daemon-reload")
     limited.tool_ok("enable", "limited")
