@@ -61,6 +61,9 @@ def command(
     ]
     if dry_run:
         for files in chosen:
-            output.say(f"Would remove {files.slice_file} and {files.drop_in}.")
+            if files.slice_text:
+                output.say(f"Would remove {files.slice_file} and {files.drop_in}.")
+            else:
+                output.say(f"{files.unit} has no files any more, but still runs in {files.layer}; --now restarts it.")
         return ExitCode.OK
     return take_out(session, chosen, now, timeout, output)
