@@ -17,8 +17,9 @@ from cgroup_layering.errors import CgroupLayeringError
 
 _BLANK = " \t\n\r"
 _COMMENT = ("#", ";")
-# What ends a line for read_line() in src/basic/fileio.c; splitlines() would also split at form feeds and U+2028.
-_END_OF_LINE = re.compile(r"\r\n|\n\r|[\n\r\0]")
+# What ends a line for read_line() in src/basic/fileio.c: one each of CR and LF in any order, then NUL.
+# Any of the three will do. splitlines() would also split at form feeds and U+2028.
+_END_OF_LINE = re.compile(r"(?:\r\n|\n\r|[\n\r])\0?|\0")
 # What unichar_is_valid() in src/basic/utf8.c refuses: surrogates (read_text() has them for bytes that are not UTF-8)
 # and noncharacters.
 _INVALID = re.compile(

@@ -41,6 +41,8 @@ SYNTAX = {
     "the other way round": (b"[Unit]\n\rDescription=a\n\rX=b\n\r", "a"),
     "NUL ends a line": (b"[Unit]\nDescription=a\0b\n", "a"),
     "NUL and on": (b"[Unit]\nDescription=a\0Description=b\0", "b"),
+    "NUL behind a newline is part of its end": (b"[Unit]\nDescription=a\\\n\0b\r\n\0", "a b"),
+    "NUL in front of a newline is not": (b"[Unit]\nDescription=a\\\0\nb=c\n", "a"),
     "form feeds don't": (b"[Unit]\nDescription=a\x0cDescription=b\n", "a\x0cDescription=b"),
     "nor do other separators": ("[Unit]\nDescription=a\x85b\u2028c\x1cd\n".encode(), "a\x85b\u2028c\x1cd"),
     "no-break space is no blank": ("[Unit]\nDescription=\xa0a\xa0\n".encode(), "\xa0a\xa0"),
