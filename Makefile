@@ -39,7 +39,7 @@ lint: setup ## ruff, mypy --strict, shellcheck, codespell and the project's own 
 	@$(PYTEST) tests/unit/test_linters.py
 
 unit: setup ## tests that need no VM
-	@dbus-run-session -- $(PYTEST) --numprocesses=$(JOBS) --ignore=tests/unit/test_linters.py $(UNIT)
+	@dbus-run-session -- $(PYTEST) --numprocesses=$(JOBS) --ignore=tests/unit/test_linters.py $(SEARCH) $(UNIT)
 
 deb: setup $(DEB) ## build the Debian package into build/
 
@@ -66,8 +66,12 @@ test: ## everything but what is long by nature
 	@$(MAKE) deb-check
 	@$(MAKE) vm-test
 
-test-all: ## all of `test`, then races, fault runs and hundreds of restarts
-	@$(MAKE) test
+test-all: ## all of `test`, with races, fault runs, hundreds of restarts and a search for new counterexamples
+	@$(MAKE) setup
+	@$(MAKE) lint
+	@$(MAKE) unit SEARCH=--hypothesis-profile=search
+	@$(MAKE) deb
+	@$(MAKE) deb-check
 	@SUITES="$(or $(SUITES),$(ALL_SUITES))" $(PYTHON) vagrant/test $(DEB) --all
 
 clean: ## remove what was built here (the cache folder stays)
