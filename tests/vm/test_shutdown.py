@@ -35,6 +35,7 @@ def shutdowns(machine: Machine) -> list[float]:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(5400)
 def test_shutdown_takes_as_long_as_before(fresh: Machine) -> None:
     """The median of five against the median of five, in turn on the same VM."""
     plain = shutdowns(fresh)
