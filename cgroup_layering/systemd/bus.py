@@ -7,6 +7,7 @@ introspection that pydbus would do for every object (its proxies also wait for e
 
 from __future__ import annotations
 
+import ctypes
 import socket
 import time
 from collections.abc import Iterable, Iterator
@@ -68,6 +69,16 @@ def _greet(timeout: float, bus_socket: Path) -> None:
         ) from error
 
 
+def _keep(connection: Any) -> Any:
+    """Keep a connection until the process ends, also while the interpreter is taken down.
+
+    PyGObject lets go of the last reference with the interpreter's lock held. GLib then waits for a lock that its own
+    thread holds while that one, handling a message, waits for the interpreter's: a deadlock, seen on Debian 12.
+    """
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
+    return connection
+
+
 def object_path(unit: str) -> str:
     """The D-Bus object path of a unit (src/libsystemd/sd-bus/bus-label.c: `bus_label_escape`)."""
     out = []
@@ -82,7 +93,7 @@ class SystemdBus:
     """The Manager protocol over the system bus."""
 
     def __init__(self, bus: Any, timeout: float, reload_timeout: float) -> None:
-        self._connection = bus.con
+        self._connection = _keep(bus.con)
         self._timeout = timeout
         self._reload_timeout = reload_timeout
         self._version = 0

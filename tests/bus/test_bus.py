@@ -291,3 +291,22 @@ def test_the_whole_way(systemd: Connect, address: str, booted: Path) -> None:
         check=False,
     )
     assert (done.stdout, done.returncode) == ("257\n", 0), done.stderr
+
+
+DROPPED = """
+import sys
+import pydbus
+from cgroup_layering.systemd.bus import SystemdBus
+NAME = "org.freedesktop.DBus"
+for _ in range(400):
+    bus = pydbus.connect(sys.argv[1])
+    product = SystemdBus(bus, 0.5, 0.5)
+    for _ in range(5):
+        bus.con.call(NAME, "/", NAME, "ListNames", None, None, 0, 500, None, None, None)
+    del bus, product
+"""
+
+
+def test_a_connection_can_be_dropped_while_answers_come(address: str) -> None:
+    """GLib's thread and the one that lets go of the connection must not wait for each other."""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", DROPPED, address], check=True, timeout=50)
