@@ -298,7 +298,7 @@ import sys
 import pydbus
 from cgroup_layering.systemd.bus import SystemdBus
 NAME = "org.freedesktop.DBus"
-for _ in range(400):
+for _ in range(1000):
     bus = pydbus.connect(sys.argv[1])
     product = SystemdBus(bus, 0.5, 0.5)
     for _ in range(5):
