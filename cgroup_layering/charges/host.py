@@ -16,7 +16,7 @@ from cgroup_layering.kernel.pfnfile import PAGE_SIZE
 __all__ = ["CgroupCharges", "HostCharges", "PageCounts", "PageScan", "host_charges", "scan_host"]
 
 # Charged in bytes or without a mark on the page, so a scan of pages can't see them.
-_UNSCANNED = ("slab", "percpu", "sock", "zswap")
+UNSCANNED = ("slab", "percpu", "sock", "zswap")
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,16 @@ class CgroupCharges:
     memory_current_bytes: int | None
     memory_swap_bytes: int | None
     stat: Mapping[str, int]
+    dying: int = 0
+    """Cgroups below that were removed and whose memory is not all gone (nr_dying_descendants of cgroup.stat).
+
+    The kernel's files name their closest living ancestor in their place.
+    """
 
     @property
     def unscanned_bytes(self) -> int:
         """What memory.stat names that no scan of pages can see: slab, percpu, sock, zswap."""
-        return sum(self.stat.get(key, 0) for key in _UNSCANNED)
+        return sum(self.stat.get(key, 0) for key in UNSCANNED)
 
     @property
     def unexplained_bytes(self) -> int | None:
@@ -76,6 +81,13 @@ def _stat(cgroups: CgroupFS, path: str) -> dict[str, int]:
         return cgroups.stat(path)
     except KernelFileError:
         return {}
+
+
+def _dying(cgroups: CgroupFS, path: str) -> int:
+    try:
+        return cgroups.cgroup_stat(path).get("nr_dying_descendants", 0)
+    except KernelFileError:
+        return 0
 
 
 def sum_subtrees(own: Mapping[str, PageCounts]) -> dict[str, PageCounts]:
@@ -115,6 +127,7 @@ def host_charges(cgroups: CgroupFS, proc: Path = Path("/proc")) -> HostCharges:
             memory_current_bytes=_counter(cgroups, path, "memory.current"),
             memory_swap_bytes=_counter(cgroups, path, "memory.swap.current"),
             stat=_stat(cgroups, path),
+            dying=_dying(cgroups, path),
         )
         for path in own
     )

@@ -123,6 +123,23 @@ def executable(pid: int, misses: Misses, proc: Path = PROC) -> ProcessFile | Non
     return _regular(proc / str(pid) / "exe", misses)
 
 
+def working_directory(pid: int, proc: Path = PROC) -> Path | None:
+    """Where a process works; None if it is gone, closed to the caller, or works in a folder that is gone."""
+    try:
+        folder = (proc / str(pid) / "cwd").readlink()
+    except OSError:
+        return None
+    return None if str(folder).endswith(" (deleted)") else folder
+
+
+def mount_namespace(pid: int | str, proc: Path = PROC) -> str:
+    """The name of a process's mount namespace; empty if it is gone or closed to the caller."""
+    try:
+        return str((proc / str(pid) / "ns/mnt").readlink())
+    except OSError:
+        return ""
+
+
 def mapped_elsewhere(own_pids: Iterable[int], proc: Path = PROC) -> frozenset[FileId]:
     """The files that any process other than these has mapped, this one not counted either.
 

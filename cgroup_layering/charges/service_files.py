@@ -4,8 +4,7 @@
 from __future__ import annotations
 
 import os
-import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -21,6 +20,7 @@ from cgroup_layering.charges.processes import (
     mapped_elsewhere,
     open_files,
 )
+from cgroup_layering.charges.trees import walk
 
 __all__ = ["ServiceFile", "ServiceFiles", "Use", "mapped_elsewhere", "service_files"]
 
@@ -34,6 +34,8 @@ class Use(StrEnum):
     MAPPED = "mapped"
     OPEN = "open"
     DIRECTORY = "directory"
+    TMPFS = "tmpfs"
+    """On a tmpfs of its own, or on one of the host's and charged to it."""
 
 
 @dataclass(frozen=True)
@@ -79,30 +81,6 @@ class ServiceFiles:
     unreadable: tuple[str, ...]
 
 
-def _walk(folder: Path, misses: Misses) -> Iterator[tuple[Path, os.stat_result]]:
-    """Regular files below a folder, symbolic links not followed, other file systems not entered."""
-    try:
-        device = folder.stat().st_dev
-    except OSError as error:
-        misses.note(folder, error)
-        return
-    folders = [folder]
-    while folders:
-        current = folders.pop()
-        try:
-            with os.scandir(current) as entries:
-                for entry in entries:
-                    if entry.is_symlink():
-                        continue
-                    status = entry.stat(follow_symlinks=False)
-                    if stat.S_ISREG(status.st_mode):
-                        yield Path(entry.path), status
-                    elif stat.S_ISDIR(status.st_mode) and status.st_dev == device:
-                        folders.append(Path(entry.path))
-        except OSError as error:
-            misses.note(current, error)
-
-
 class _Collection:
     """Files by identity; what is learnt later about the same file adds to it."""
 
@@ -124,19 +102,28 @@ class _Collection:
         self.add(Path(file.name.removesuffix(_DELETED)), file.link, file.status, use, deleted)
 
 
-def service_files(pids: Iterable[int], directories: Iterable[Path] = (), proc: Path = PROC) -> ServiceFiles:
+def service_files(
+    pids: Iterable[int],
+    directories: Iterable[Path] = (),
+    proc: Path = PROC,
+    private: Iterable[tuple[Path, Path]] = (),
+) -> ServiceFiles:
     """Every regular file that these processes run, map or have open, or that lies below these folders.
 
-    In: process ids (cgroup.procs) and folders (a service's StateDirectory= and the like; a missing one counts
-    as vanished). Out: each file once, by device and inode number, sorted by path. Takes root rights, or the
-    processes' own user's; what is closed to the caller is listed as unreadable.
+    In: process ids (cgroup.procs), folders (a service's StateDirectory= and the like; a missing one counts
+    as vanished), and its private tmpfs mounts: where it sees them, and where we do. Out: each file once, by device
+    and inode number, sorted by path. Takes root rights, or the processes' own user's; what is closed to the caller
+    is listed as unreadable.
     """
     misses = Misses()
     found = _Collection()
     # folders first: their names are reachable whatever happens to a process
     for folder in directories:
-        for path, status in _walk(folder, misses):
+        for path, status in walk(folder, misses):
             found.add(path, path, status, Use.DIRECTORY, deleted=False)
+    for shown, access in private:
+        for path, status in walk(access, misses):
+            found.add(shown / path.relative_to(access), path, status, Use.TMPFS, deleted=False)
     mapped = MappedFiles(misses, proc)
     for pid in pids:
         if (program := executable(pid, misses, proc)) is not None:

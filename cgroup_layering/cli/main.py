@@ -19,6 +19,7 @@ VERBS = {
     "cat": "Show the files that are ours for a service.",
     "status": "Show layers, instances, and what outlived former instances.",
     "verify": "Check that every promise is kept, page by page.",
+    "charges": "Show which cgroup pays for memory.",
 }
 
 

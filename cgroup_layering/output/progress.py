@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from cgroup_layering.moving import Progress
@@ -35,3 +35,19 @@ def restarts(quiet: bool) -> Iterator[Progress]:
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=None)
         yield lambda done, total, unit: bar.update(task, completed=done, total=total, description=unit)
+
+
+@contextmanager
+def naming(quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """Give a callback that shows how many pages have a name; on a terminal only, as no step of it is worth a line."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda _named, _all: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn("Looking for names of"), BarColumn(), TextColumn("{task.completed:.0f} pages"))
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda named, total: bar.update(task, completed=named, total=total)
