@@ -8,9 +8,9 @@ was read. What moved, came or went meanwhile is counted as raced.
 from __future__ import annotations
 
 import os
-from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 import numpy as np
 
 from cgroup_layering.charges.model import FileCharges, FileId
-from cgroup_layering.charges.openfile import UnreadableFile, open_regular, require_regular
+from cgroup_layering.charges.openfile import Opened, Opener, UnreadableFile, close_all, open_regular, require_regular
 from cgroup_layering.charges.pages import PageOwners
 from cgroup_layering.errors import CgroupLayeringError
 from cgroup_layering.kernel.mman import cached_pages
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Attributor", "FileCharges", "FileId", "Openable", "UnreadableFile", "file_charges"]
 
+OPEN_AT_ONCE = 64  # twice as many descriptors, of the 1024 that a process may have
+# More mappings at a time cost more each: the kernel then finds none of its objects for them in a cache.
+FILES_AT_ONCE = 512
 # Files larger than this are asked how much of a stretch is cached before the stretch is mapped.
 STRETCH_PAGES = (1 << 30) // PAGE_SIZE
 
@@ -44,31 +47,26 @@ class Openable(Protocol):
     def open(self) -> int: ...
 
 
-Target = Path | int | Openable
+OnError = Callable[[CgroupLayeringError], object] | None
+Target = str | Path | int | Openable
 
 
 @dataclass
-class _Pending:
-    """A file whose pages are being counted."""
+class _Sums:
+    """What was counted of one file so far."""
 
-    path: Path
-    status: os.stat_result
-    resident: int = 0
-    raced: int = 0
-    owners: Counter[int] = field(default_factory=Counter)
-    unmapped: Counter[int] = field(default_factory=Counter)
+    resident: int
+    raced: int
+    owners: dict[int, int]
+    unmapped: dict[int, int]
 
-    def finished(self, count_mappings: bool) -> FileCharges:
-        return FileCharges(
-            path=self.path,
-            device=self.status.st_dev,
-            inode=self.status.st_ino,
-            size_bytes=self.status.st_size,
-            resident_pages=self.resident,
-            owners=dict(self.owners),
-            owners_unmapped=dict(self.unmapped) if count_mappings else None,
-            raced_pages=self.raced,
-        )
+    def add(self, more: _Sums) -> None:
+        """Another part of the same file."""
+        self.resident += more.resident
+        self.raced += more.raced
+        for mine, theirs in ((self.owners, more.owners), (self.unmapped, more.unmapped)):
+            for owner, pages in theirs.items():
+                mine[owner] = mine.get(owner, 0) + pages
 
 
 class Attributor:
@@ -85,11 +83,17 @@ class Attributor:
         self._pages = PageOwners(proc)
         self._pagemap = PageMap(proc)
         self._window = Window(window_pages)
-        self._pieces: list[tuple[_Pending, int]] = []
-        self._queue: deque[_Pending] = deque()
+        self._opener = Opener()
+        # what lies in the window: files, None for one that was given up, and the pages of each; of a large file that
+        # began in an earlier window, which can only be the first, what was counted there
+        self._files: list[Opened | None] = []
+        self._mapped: list[int] = []
+        self._earlier: _Sums | None = None
+        self._turn = object()
 
     def close(self) -> None:
         """Close the kernel's files and give the window back."""
+        self._opener.close()
         self._window.close()
         self._pagemap.close()
         self._pages.close()
@@ -102,56 +106,90 @@ class Attributor:
     ) -> None:
         self.close()
 
-    def charges(
-        self, targets: Iterable[Target], on_error: Callable[[CgroupLayeringError], object] | None = None
-    ) -> Iterator[FileCharges]:
+    def charges(self, targets: Iterable[Target], on_error: OnError = None) -> Iterator[FileCharges]:
         """The charges of each target, in the order given, a few at a time.
 
-        Targets are paths (a symbolic link is refused), open descriptors (left open), or objects that open
-        themselves. A file that can't be looked at is passed to `on_error` and left out; without it
-        UnreadableFile is raised.
+        Targets are paths (a symbolic link is refused; strings are quickest), open descriptors (left open), or objects
+        that open themselves. A file that can't be looked at is passed to `on_error` and left out; without it
+        UnreadableFile is raised. One iteration at a time, as there is one window: raises RuntimeError if another one
+        has begun meanwhile.
         """
-        for target in targets:
+        turn = self._turn = object()
+        self._forget()
+        try:
+            for file in self._all(targets, on_error):
+                yield file
+                if self._turn is not turn:
+                    raise RuntimeError("another look at files has begun before this one was done")
+        finally:
+            if self._turn is turn:
+                self._forget()
+
+    def _all(self, targets: Iterable[Target], on_error: OnError) -> Iterator[FileCharges]:
+        remaining = iter(targets)
+        while batch := list(islice(remaining, OPEN_AT_ONCE)):
+            files, fds, borrowed = self._open(batch, on_error)
             try:
-                self._add(target)
+                yield from self._map(files, fds, on_error)
+            finally:
+                close_all([fd for fd in fds if fd not in borrowed] if borrowed else fds)
+        yield from self._flush()
+
+    def _forget(self) -> None:
+        self._window.reset()
+        self._files, self._mapped, self._earlier = [], [], None
+
+    def _open(self, batch: list[Target], on_error: OnError) -> tuple[list[Opened], list[int], set[int]]:
+        """What could be opened: files, their descriptors, and which of these are the caller's."""
+        try:
+            names = [os.fspath(target) for target in batch]  # type: ignore[arg-type] # the others raise TypeError
+        except TypeError:
+            names = []
+        opened = self._opener.open(names)
+        if names and opened is not None:
+            return *opened, set()
+        files: list[Opened] = []
+        fds: list[int] = []
+        borrowed: set[int] = set()
+        for target in batch:
+            try:
+                file, fd = _open_one(target)
             except UnreadableFile as error:
                 if on_error is None:
+                    close_all([fd for fd in fds if fd not in borrowed])
                     raise
                 on_error(error)
-            if len(self._queue) > self._window.pages:  # empty files need no window, but they queue up
-                self._flush()
-            while self._queue and not self._is_waiting(self._queue[0]):
-                yield self._queue.popleft().finished(self._count_mappings)
-        self._flush()
-        while self._queue:
-            yield self._queue.popleft().finished(self._count_mappings)
+                continue
+            files.append(file)
+            fds.append(fd)
+            if isinstance(target, int):
+                borrowed.add(fd)
+        return files, fds, borrowed
 
-    def _is_waiting(self, pending: _Pending) -> bool:
-        # pieces are in the order of the queue, so the oldest file waits if it has the first piece
-        return bool(self._pieces) and self._pieces[0][0] is pending
+    def _map(self, files: list[Opened], fds: list[int], on_error: OnError) -> Iterator[FileCharges]:
+        """Map files into the window; look at it, empty it and go on whenever it is full."""
+        sizes = [-(-file.size_bytes // PAGE_SIZE) for file in files]
+        at = 0
+        while at < len(files):
+            end = at + self._window.map_files(fds[at:], sizes[at:])
+            self._files += files[at:end]
+            self._mapped += sizes[at:end]
+            if end < len(files):
+                try:
+                    yield from self._map_in_pieces(files[end], fds[end], sizes[end])
+                except OSError as error:
+                    self._files[-1] = None
+                    failure = UnreadableFile(files[end].name, error.strerror or "unknown error")
+                    if on_error is None:
+                        raise failure from error
+                    on_error(failure)
+            at = end + 1
+        if len(self._files) >= FILES_AT_ONCE:
+            yield from self._flush()
 
-    def _add(self, target: Target) -> None:
-        if isinstance(target, int):
-            path, fd = Path(f"/proc/self/fd/{target}"), target
-        elif isinstance(target, Path):
-            path, fd = target, open_regular(target)
-        else:
-            path, fd = target.path, target.open()
-        try:
-            status = os.fstat(fd)
-            require_regular(path, status.st_mode)
-            pending = _Pending(path, status)
-            self._map_all(pending, fd)
-            self._queue.append(pending)
-        except OSError as error:
-            self._flush()
-            raise UnreadableFile(path, error.strerror or "unknown error") from error
-        finally:
-            if not isinstance(target, int):
-                os.close(fd)
-
-    def _map_all(self, pending: _Pending, fd: int) -> None:
-        total = -(-pending.status.st_size // PAGE_SIZE)
+    def _map_in_pieces(self, file: Opened, fd: int, total: int) -> Iterator[FileCharges]:
+        self._files.append(file)
+        self._mapped.append(0)
         done = 0
         while done < total:
             if total > STRETCH_PAGES and done % STRETCH_PAGES == 0:
@@ -160,23 +198,34 @@ class Attributor:
                     done += stretch
                     continue
             if not self._window.free:
-                self._flush()
+                yield from self._flush(unfinished=True)
             count = min(total - done, self._window.free, STRETCH_PAGES - done % STRETCH_PAGES)
             self._window.map(fd, done, count)
-            self._pieces.append((pending, count))
+            self._mapped[-1] += count
             done += count
 
-    def _flush(self) -> None:
-        """Look at everything in the window, hand the counts to their files, and empty the window."""
-        pieces, self._pieces = self._pieces, []
+    def _flush(self, *, unfinished: bool = False) -> list[FileCharges]:
+        """Look at everything in the window and empty it; out: the files, less the last if it is unfinished."""
+        files, mapped, earlier = self._files, self._mapped, self._earlier
+        self._files, self._mapped, self._earlier = [], [], None
         try:
             resident = self._window.resident()
-            if resident.any():
-                self._look(pieces, resident)
+            sums = self._look(np.array(mapped), resident) if resident.any() else [_Sums(0, 0, {}, {}) for _ in files]
         finally:
             self._window.reset()
+        if earlier is not None:
+            sums[0].add(earlier)
+        if unfinished:
+            self._files, self._mapped, self._earlier = [files.pop()], [0], sums.pop()
+        counted = self._count_mappings
+        return [
+            FileCharges(*file, one.resident, one.owners, one.unmapped if counted else None, one.raced)
+            for file, one in zip(files, sums, strict=True)
+            if file is not None
+        ]
 
-    def _look(self, pieces: list[tuple[_Pending, int]], resident: NDArray[np.bool_]) -> None:
+    def _look(self, mapped: NDArray[np.int64], resident: NDArray[np.bool_]) -> list[_Sums]:
+        """The sums of the files in the window, which have so many pages each."""
         self._window.populate(resident)
         before = self._window.pfns(self._pagemap)
         seen = np.flatnonzero(resident & (before != 0))
@@ -186,29 +235,47 @@ class Attributor:
         # a page frame that changed hands meanwhile shows here, and its owner is not believed
         steady = self._window.pfns(self._pagemap)[seen] == before[seen]
         appeared = self._window.resident() & ~resident
-        place = np.repeat(np.arange(len(pieces)), [count for _, count in pieces])
+        files = len(mapped)
+        place = np.repeat(np.arange(files), mapped)
         known = np.zeros(len(resident), dtype=np.bool_)
         known[seen[steady]] = True
-        sums = np.bincount(place[resident], minlength=len(pieces)).tolist()
-        lost = np.bincount(place[(resident & ~known) | appeared], minlength=len(pieces)).tolist()
-        for (pending, _), here, raced in zip(pieces, sums, lost, strict=True):
-            pending.resident += here
-            pending.raced += raced
-        for piece, owner, pages in _tally(place[seen[steady]], owners[steady]):
-            pieces[piece][0].owners[owner] += pages
+        here = np.bincount(place[resident], minlength=files).tolist()
+        lost = np.bincount(place[(resident & ~known) | appeared], minlength=files).tolist()
+        sums = [_Sums(pages, raced, {}, {}) for pages, raced in zip(here, lost, strict=True)]
+        for file, owner, pages in _tally(place[seen[steady]], owners[steady]):
+            sums[file].owners[owner] = pages
         if counts is not None:
             alone = steady & (counts <= 1)
-            for piece, owner, pages in _tally(place[seen[alone]], owners[alone]):
-                pieces[piece][0].unmapped[owner] += pages
+            for file, owner, pages in _tally(place[seen[alone]], owners[alone]):
+                sums[file].unmapped[owner] = pages
+        return sums
+
+
+def _open_one(target: Target) -> tuple[Opened, int]:
+    if isinstance(target, int):
+        name, fd = f"/proc/self/fd/{target}", target
+    elif isinstance(target, str | Path):
+        name, fd = os.fspath(target), open_regular(target)
+    else:
+        name, fd = os.fspath(target.path), target.open()
+    try:
+        status = os.fstat(fd)
+        require_regular(name, status.st_mode)
+    except (OSError, UnreadableFile) as error:
+        if not isinstance(target, int):
+            os.close(fd)
+        if isinstance(error, OSError):
+            raise UnreadableFile(name, error.strerror or "unknown error") from error
+        raise
+    return Opened(name, status.st_dev, status.st_ino, status.st_size), fd
 
 
 def _tally(place: NDArray[np.int64], owners: NDArray[np.uint64]) -> Iterator[tuple[int, int, int]]:
     """How often each (place, owner) pair occurs, as (place, owner, times)."""
     names, index = np.unique(owners, return_inverse=True)
     cells, times = np.unique(place * max(len(names), 1) + index, return_counts=True)
-    for cell, count in zip(cells.tolist(), times.tolist(), strict=True):
-        piece, owner = divmod(cell, len(names))
-        yield piece, int(names[owner]), count
+    places, of = np.divmod(cells, max(len(names), 1))
+    return zip(places.tolist(), names[of].tolist(), times.tolist(), strict=True)
 
 
 def file_charges(target: Target, *, count_mappings: bool = False) -> FileCharges:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,11 +15,14 @@ class FileId(NamedTuple):
     inode: int
 
 
-@dataclass(frozen=True)
-class FileCharges:
-    """The resident pages of one file, by the inode number of the cgroup they are charged to (0: none)."""
+class FileCharges(NamedTuple):
+    """The resident pages of one file, by the inode number of the cgroup they are charged to (0: none).
 
-    path: Path
+    A tuple, because making a dataclass would be a tenth of the time that a small file takes.
+    """
+
+    name: str
+    """Its path, as it was named or as the process that uses it sees it."""
     device: int
     inode: int
     size_bytes: int
@@ -31,6 +33,11 @@ class FileCharges:
     """The same for the pages that no process but this one maps; None if it was not asked for."""
     raced_pages: int
     """Pages that came, went or moved while they were looked at; they are not among `owners`."""
+
+    @property
+    def path(self) -> Path:
+        """Its path."""
+        return Path(self.name)
 
     @property
     def id(self) -> FileId:

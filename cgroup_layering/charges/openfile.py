@@ -6,9 +6,12 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, Self
 
-from cgroup_layering.errors import CgroupLayeringError
+from cgroup_layering.errors import CgroupLayeringError, KernelFileError
 
 _KINDS = {
     stat.S_IFLNK: "a symbolic link",
@@ -24,17 +27,32 @@ _HINTS = {
 }
 
 
+_KIND = 0o170000  # S_IFMT
+_HANDLE = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+# O_NONBLOCK: a file lease must not hold us up; O_NOATIME: looking leaves no trace
+_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOATIME
+
+
 class UnreadableFile(CgroupLayeringError):
     """A file whose pages can't be looked at."""
 
     def __init__(self, path: Path | str, reason: str, hint: str = "") -> None:
         super().__init__(path, reason)
-        self.path = path
+        self.path = Path(path)
         self.reason = reason
         self.hint = hint
 
     def __str__(self) -> str:
         return f"Cannot look at the pages of {self.path}: {self.reason}."
+
+
+class Opened(NamedTuple):
+    """An open regular file, by the name it was opened with."""
+
+    name: str
+    device: int
+    inode: int
+    size_bytes: int
 
 
 def require_regular(path: Path | str, mode: int) -> None:
@@ -54,7 +72,7 @@ def open_regular(path: Path | str, *, follow: bool = False) -> int:
     Raises UnreadableFile.
     """
     try:
-        handle = os.open(path, os.O_PATH | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
+        handle = os.open(path, _HANDLE & ~os.O_NOFOLLOW if follow else _HANDLE)
     except OSError as error:
         raise UnreadableFile(path, error.strerror or "unknown error") from error
     try:
@@ -65,14 +83,91 @@ def open_regular(path: Path | str, *, follow: bool = False) -> int:
 
 
 def _reopen(path: Path | str, handle: int) -> int:
-    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK  # O_NONBLOCK: a file lease must not hold us up
     link = f"/proc/self/fd/{handle}"
     try:
         try:
-            return os.open(link, flags | os.O_NOATIME)
+            return os.open(link, _READ)
         except PermissionError as error:
             if error.errno != errno.EPERM:
                 raise
-            return os.open(link, flags)  # not the owner of the file and without CAP_FOWNER
+            return os.open(link, _READ & ~os.O_NOATIME)  # not the owner of the file and without CAP_FOWNER
     except OSError as error:
         raise UnreadableFile(path, error.strerror or "unknown error") from error
+
+
+def close_all(fds: Sequence[int]) -> None:
+    """Close descriptors, which must be different ones, with one call for each row of neighbours."""
+    ordered = sorted(fds)
+    first = 0
+    for place in range(1, len(ordered) + 1):
+        if place == len(ordered) or ordered[place] != ordered[place - 1] + 1:
+            os.closerange(ordered[first], ordered[place - 1] + 1)
+            first = place
+
+
+class Opener:
+    """Opens many regular files, each as open_regular does, with fewer system calls. Use it as a context manager.
+
+    Raises KernelFileError without /proc/self/fd.
+    """
+
+    def __init__(self) -> None:
+        self._own = Path("/proc/self/fd")
+        self._pid = -1
+        self._links = -1
+        self._look_up()
+
+    def _look_up(self) -> None:
+        """An open /proc/self/fd stays that of the process that opened it: a child needs its own."""
+        if self._pid != os.getpid():
+            self.close()
+            try:
+                self._links = os.open(self._own, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            except OSError as error:
+                raise KernelFileError(self._own, error.strerror or "unknown error") from error
+            self._pid = os.getpid()
+
+    def close(self) -> None:
+        """Close the folder of links."""
+        if self._links >= 0:
+            os.close(self._links)
+            self._links = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def open(self, paths: Sequence[str]) -> tuple[list[Opened], list[int]] | None:
+        """Open all of `paths`, or none: None if open_regular has something to say about one of them.
+
+        Out: what they are, and their descriptors, which the caller closes with close_all.
+        """
+        self._look_up()
+        handles: list[int] = []
+        fds: list[int] = []
+        files: list[Opened] = []
+        links, regular = self._links, stat.S_IFREG
+        open_, fstat = os.open, os.fstat
+        try:
+            for path in paths:
+                handles.append(open_(path, _HANDLE))
+            for path, handle in zip(paths, handles, strict=True):
+                status = fstat(handle)
+                if status.st_mode & _KIND != regular:
+                    raise UnreadableFile(path, "it is not a regular file")
+                files.append(Opened(path, status.st_dev, status.st_ino, status.st_size))
+            for handle in handles:
+                fds.append(open_(str(handle), _READ, dir_fd=links))
+        except (OSError, UnreadableFile):
+            close_all(fds)
+            return None
+        except BaseException:
+            close_all(fds)
+            raise
+        finally:
+            close_all(handles)
+        return files, fds

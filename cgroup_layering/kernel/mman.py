@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+from collections.abc import Sequence
 
 PROT_NONE = 0
 PROT_READ = 1
@@ -60,6 +61,25 @@ def mmap(address: int | None, length: int, protection: int, flags: int, fd: int,
     if result == MAP_FAILED or result is None:
         raise _fail()
     return int(result)
+
+
+def map_files(address: int, end: int, fds: Sequence[int], lengths: Sequence[int]) -> tuple[int, int]:
+    """Map the first `lengths` bytes (whole pages) of files read-only and shared, one behind another from `address` on.
+
+    Out: how many were mapped, and the address behind them. Stops before the first that would go beyond `end` or
+    can't be mapped. One loop here, because a Python call more for each of many small files is felt.
+    """
+    call = _libc.mmap
+    protection, flags, start = ctypes.c_int(PROT_READ), ctypes.c_int(MAP_SHARED | MAP_FIXED), ctypes.c_int64(0)
+    done = 0
+    for fd, length in zip(fds, lengths, strict=True):
+        if length:
+            behind = address + length
+            if behind > end or call(address, length, protection, flags, fd, start) != address:
+                break
+            address = behind
+        done += 1
+    return done, address
 
 
 def munmap(address: int, length: int) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 import os
 import resource
+from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -78,9 +79,18 @@ class Window:
         address, length = self._base + place * PAGE_SIZE, pages * PAGE_SIZE
         flags = mman.MAP_SHARED | mman.MAP_FIXED
         mman.mmap(address, length, mman.PROT_READ, flags, fd, first_page * PAGE_SIZE)
-        mman.madvise(address, length, mman.MADV_RANDOM)
         self.used += pages
         return place
+
+    def map_files(self, fds: Sequence[int], pages: Sequence[int]) -> int:
+        """Map whole files of so many pages, one behind another; out: how many of them were mapped.
+
+        Stops before the first that has no room or can't be mapped: `map` says why.
+        """
+        start, end = self._base + self.used * PAGE_SIZE, self._base + self.pages * PAGE_SIZE
+        done, behind = mman.map_files(start, end, fds, [count * PAGE_SIZE for count in pages])
+        self.used = (behind - self._base) // PAGE_SIZE
+        return done
 
     def reset(self) -> None:
         """Unmap everything that was mapped."""
@@ -103,6 +113,8 @@ class Window:
         mincore and now. A page that can't be had any more (the file shrank) is left out.
         """
         before = resource.getrusage(resource.RUSAGE_THREAD).ru_majflt
+        # one call for all files; a fault on a page that was evicted meanwhile brings that page alone in
+        mman.madvise(self._base, self.used * PAGE_SIZE, mman.MADV_RANDOM)
         for first, last in runs(mask):
             self._populate_range(first, last)
         return resource.getrusage(resource.RUSAGE_THREAD).ru_majflt - before

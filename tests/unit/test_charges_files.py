@@ -182,6 +182,31 @@ def test_a_file_that_cannot_be_mapped_does_not_spoil_the_others(host: Host, fold
     assert [str(error) for error in errors] == [f"Cannot look at the pages of {UNMAPPABLE}: No such device."]
 
 
+def test_a_look_that_was_given_up_leaves_nothing_to_the_next(host: Host, folder: Path) -> None:
+    host.set("kpagecgroup", dict.fromkeys(range(1, WINDOW + 1), 60))
+    files = [str(make(folder / str(number), 5)) for number in range(6)]
+    with host.attributor(list(range(1, WINDOW + 1))) as attributor:
+        given_up = attributor.charges(files)
+        assert next(given_up).owners == {60: 5}
+        found = list(attributor.charges(files[:2]))
+        assert [(one.name, one.owners) for one in found] == [(name, {60: 5}) for name in files[:2]]
+        with pytest.raises(RuntimeError, match="another look"):
+            next(given_up)
+
+
+def test_a_closed_look_does_not_disturb_the_next(host: Host, folder: Path) -> None:
+    host.set("kpagecgroup", dict.fromkeys(range(1, WINDOW + 1), 60))
+    files = [str(make(folder / str(number), 5)) for number in range(8)]
+    with host.attributor(list(range(1, WINDOW + 1))) as attributor:
+        first = attributor.charges(files)
+        next(first)
+        second = attributor.charges(files)
+        found = [next(second)]
+        first.close()  # type: ignore[attr-defined]
+        found += second
+    assert [one.owners for one in found] == [{60: 5}] * 8
+
+
 def test_opening_leaves_the_access_time_alone(folder: Path) -> None:
     path = make(folder / "a", 1)
     os.utime(path, (1, 2))
