@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from cgroup_layering.kernel.cgroupfs import CgroupFS
@@ -21,12 +21,21 @@ from cgroup_layering.transaction import FileTransaction, Outcome, write_plan
 class Layerer:
     """One run of `migrate` or `enable` on a host, or on the files below a root where `manager` is None."""
 
-    def __init__(self, store: Store, folder: Path, manager: Manager | None, timeout: float, progress: Progress) -> None:
+    def __init__(
+        self,
+        store: Store,
+        folder: Path,
+        manager: Manager | None,
+        timeout: float,
+        progress: Progress,
+        before_restart: Callable[[list[ServicePlan]], None] = lambda _movers: None,
+    ) -> None:
         self._store = store
         self._folder = folder
         self._manager = manager
         self._timeout = timeout
         self._progress = progress
+        self._before_restart = before_restart
 
     def run(self, plan: Plan, host: Host, now: bool, reload: bool = True) -> Outcome:
         """Apply `plan`; raises StoreError or BusError with everything undone.
@@ -80,6 +89,7 @@ class Layerer:
         self, manager: Manager, movers: list[ServicePlan], transaction: FileTransaction, outcome: Outcome
     ) -> None:
         units = [service.unit for service in movers]
+        self._before_restart(movers)
         refused = run_jobs(manager, "try-restart", units, self._timeout, self._progress)
         after = states(manager, units)
         broken: dict[str, ServicePlan] = {}

@@ -14,7 +14,7 @@ from cgroup_layering.charges.processes import Misses
 
 
 def walk(folder: Path, misses: Misses) -> Iterator[tuple[Path, os.stat_result]]:
-    """Regular files below a folder; symbolic links are not followed, other file systems not entered.
+    """Regular files below a folder, or the file itself; symbolic links and other file systems are left alone.
 
     A folder that is reached twice (bind mounts) is looked at once. What can't be read or is gone is noted in `misses`.
     """
@@ -22,6 +22,9 @@ def walk(folder: Path, misses: Misses) -> Iterator[tuple[Path, os.stat_result]]:
         top = folder.stat()
     except OSError as error:
         misses.note(folder, error)
+        return
+    if stat.S_ISREG(top.st_mode):
+        yield folder, top
         return
     seen = {(top.st_dev, top.st_ino)}
     folders = [str(folder)]

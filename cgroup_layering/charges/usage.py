@@ -28,6 +28,8 @@ class Target:
     unit: str
     home: str
     folders: tuple[Path, ...] = ()
+    running: str = ""
+    """Where its processes are, if that is not in its home: it was layered and not restarted since."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,10 @@ class UsedFile:
     shared_with: tuple[str, ...]
     inside_pages: int
     """Pages charged to the service's home."""
-    file: ServiceFile | None = None
-    """How to open it again; None for files of the host's tmpfs that are its only by their charge."""
+    device: int
+    inode: int
+    private: bool
+    """Whether only its processes see it at that path."""
 
     @property
     def outside_pages(self) -> int:
@@ -80,6 +84,10 @@ class Usage:
                         sums[owner.cgroup, owner.unit] += owner.pages
         found = [Owner(cgroup, unit, pages) for (cgroup, unit), pages in sums.items()]
         return sorted(found, key=lambda owner: (-owner.pages, owner.cgroup))
+
+
+def _of(cgroup: str, target: Target) -> bool:
+    return within(cgroup, target.home) or within(cgroup, target.running)
 
 
 def within(cgroup: str, home: str) -> bool:
@@ -123,23 +131,34 @@ def _usage(
 ) -> Usage:
     home = owners.below(target.home) if target.home else frozenset()
     pids = fs.procs_recursive(target.home) if home else []
+    if target.running and fs.exists(target.running):
+        pids += fs.procs_recursive(target.running)
     used = service_files(pids, target.folders, proc, private_tmpfs(pids, proc))
     usage = Usage(target, vanished=used.vanished, unreadable=list(used.unreadable))
     usage.maps = [one for one in maps if one.owner in home or not set(one.pids).isdisjoint(pids)]
 
-    def add(charges: FileCharges, uses: frozenset[Use], deleted: bool, file: ServiceFile | None) -> None:
-        others = tuple(sorted(cgroup for cgroup in shared.get(charges.id, ()) if not within(cgroup, target.home)))
-        row = file_row(charges, owners)
-        usage.files.append(UsedFile(row, uses, deleted, others, charges.pages_of(home), file))
+    def add(charges: FileCharges, uses: frozenset[Use], deleted: bool, private: bool) -> None:
+        others = tuple(sorted(cgroup for cgroup in shared.get(charges.id, ()) if not _of(cgroup, target)))
+        row, inside = file_row(charges, owners), charges.pages_of(home)
+        usage.files.append(UsedFile(row, uses, deleted, others, inside, charges.device, charges.inode, private))
 
     known = {file.id: file for file in used.files}
     for charges in attributor.charges(used.files, on_error=lambda error: usage.unreadable.append(str(error))):
         file = known[charges.id]
-        add(charges, file.uses, file.deleted, file)
+        add(charges, file.uses, file.deleted, _is_private(file))
     for charges in on_tmpfs:
         if charges.id not in known and charges.pages_of(home):
-            add(charges, frozenset({Use.TMPFS}), False, None)
+            add(charges, frozenset({Use.TMPFS}), False, False)
     return usage
+
+
+def _is_private(file: ServiceFile) -> bool:
+    """Whether the host has another file at that path, or none."""
+    try:
+        status = file.path.lstat()
+    except OSError:
+        return True
+    return (status.st_dev, status.st_ino) != file.id
 
 
 def map_owner(one: BpfMap, owners: Owners) -> Owner:

@@ -7,7 +7,15 @@ from pathlib import Path
 
 import click
 
-from cgroup_layering.cli.options import layer_options, output_options, root_option, units_argument, write_options
+from cgroup_layering.cli.options import (
+    layer_options,
+    output_options,
+    rehome_option,
+    root_option,
+    units_argument,
+    write_options,
+)
+from cgroup_layering.cli.rehomers import around_restart, check_rehome
 from cgroup_layering.cli.session import Session
 from cgroup_layering.errors import ExitCode
 from cgroup_layering.layering import Layerer
@@ -15,6 +23,7 @@ from cgroup_layering.model import Tracking
 from cgroup_layering.naming import is_glob
 from cgroup_layering.output.plans import show_notes, show_outcome, show_plan
 from cgroup_layering.output.progress import restarts
+from cgroup_layering.output.rehoming import rehomed_json, tell_rehomed
 from cgroup_layering.output.tables import Output
 from cgroup_layering.planner import Request, plan
 
@@ -23,6 +32,7 @@ from cgroup_layering.planner import Request, plan
 @units_argument(required=True)
 @layer_options
 @write_options
+@rehome_option
 @root_option
 @output_options
 def command(
@@ -34,10 +44,12 @@ def command(
     dry_run: bool,
     no_reload: bool,
     timeout: float,
+    rehome: bool,
     root: Path,
     output: Output,
 ) -> int:
     """Layer services: write their files; they take effect at the next start, or at once with --now."""
+    check_rehome(rehome, now)
     session = Session(root, runtime, "layer services", write=not dry_run)
     host = session.read(units)
     request = Request(
@@ -57,8 +69,10 @@ def command(
     if refused:
         return ExitCode.FAILURE
     show_notes(wanted, output)
-    with restarts(output.quiet) as progress:
-        layerer = Layerer(session.store, session.folder, session.manager, timeout, progress)
+    with around_restart(session, host, rehome, timeout) as moving, restarts(output.quiet) as progress:
+        layerer = Layerer(session.store, session.folder, session.manager, timeout, progress, moving.before_restart)
         outcome = layerer.run(wanted, host, now, not no_reload)
-    show_outcome(outcome, output, "Layered")
+        rehomed = moving.finish()
+    show_outcome(outcome, output, "Layered", **rehomed_json(rehomed))
+    tell_rehomed(rehomed, output)
     return ExitCode.OK if outcome.ok else ExitCode.FAILURE

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +18,10 @@ from cgroup_layering.charges.openfile import UnreadableFile, require_regular
 from cgroup_layering.charges.owners import Owners
 from cgroup_layering.charges.places import DIRECTORY_PROPERTIES, own_folders
 from cgroup_layering.charges.processes import Misses
-from cgroup_layering.charges.usage import Target, UsedFile, usages
+from cgroup_layering.charges.usage import Target, UsedFile, usages, within
 from cgroup_layering.cli.session import Session
 from cgroup_layering.kernel.cgroupfs import CgroupFS
+from cgroup_layering.model import Host
 from cgroup_layering.naming import slice_path
 from cgroup_layering.output import charges as show
 from cgroup_layering.output.progress import naming
@@ -101,7 +102,7 @@ class View:
     def services(self, session: Session, units: Sequence[str]) -> None:
         """All that services use."""
         targets = service_targets(session, units)
-        found = usages(targets, self.fs, self.known_maps())
+        found = usages(targets, self.fs, known_maps(self.output))
         owners = Owners.scan(self.fs)
         if self.document:
             self.document.add_list(
@@ -124,7 +125,7 @@ class View:
     def cgroups(self, words: Sequence[str], paths: Sequence[Path]) -> None:
         """What is charged to cgroups."""
         chosen = [find_cgroup(word, self.fs) for word in words]
-        maps = self.known_maps()
+        maps = known_maps(self.output)
         with naming(self.output.quiet) as progress:
             found = [contents(cgroup, self.fs, paths, maps, progress) for cgroup in chosen]
         if self.document:
@@ -143,14 +144,6 @@ class View:
         else:
             show.show_maps(maps[: self.top or None], owners, self.sizes, self.output)
 
-    def known_maps(self) -> tuple[BpfMap, ...]:
-        """The bpf maps, or none and a sentence that says why."""
-        try:
-            return bpf_maps()
-        except BpfUnavailable as error:
-            self.output.say(f"bpf maps are left out: {error}")
-            return ()
-
 
 _HOST_SORTS: dict[str, Callable[[HostRow], tuple[int, str]]] = {
     "size": lambda row: (-row.weight_bytes, row.cgroup),
@@ -162,19 +155,38 @@ _HOST_SORTS: dict[str, Callable[[HostRow], tuple[int, str]]] = {
 }
 
 
+def folders_of(session: Session, host: Host, units: Iterable[str]) -> dict[str, tuple[Path, ...]]:
+    """The folders of services: what their units name, and where their processes work."""
+    units = tuple(units)
+    assert session.manager is not None  # noqa: S101 - callers have no --root
+    props = session.manager.properties(units, SERVICE, tuple(DIRECTORY_PROPERTIES))
+    found = {}
+    for unit in units:
+        group = host.services[unit].control_group
+        pids = session.fs.procs_recursive(group) if group and session.fs.exists(group) else []
+        found[unit] = tuple(own_folders(props[unit], pids))
+    return found
+
+
+def known_maps(output: Output) -> tuple[BpfMap, ...]:
+    """The bpf maps, or none and a sentence that says why."""
+    try:
+        return bpf_maps()
+    except BpfUnavailable as error:
+        output.say(f"bpf maps are left out: {error}")
+        return ()
+
+
 def service_targets(session: Session, units: Sequence[str]) -> list[Target]:
     """What to look at for the named services: layers where they are layered, their own cgroups where not."""
     host = session.read(units, follow_aliases=True)
-    assert session.manager is not None  # noqa: S101 - there is no --root here
-    props = session.manager.properties(host.services, SERVICE, tuple(DIRECTORY_PROPERTIES))
+    folders = folders_of(session, host, host.services)
     targets = []
     for unit, facts in host.services.items():
         layer = slice_path(facts.own.layer) if facts.own is not None else ""
-        home = layer if layer and session.fs.exists(layer) else facts.control_group
-        if home and not session.fs.exists(home):
-            home = ""
-        pids = session.fs.procs_recursive(facts.control_group) if session.fs.exists(facts.control_group or "/-") else []
-        targets.append(Target(unit, home, tuple(own_folders(props.get(unit, {}), pids))))
+        running = facts.control_group if facts.control_group and session.fs.exists(facts.control_group) else ""
+        home = layer if layer and session.fs.exists(layer) else running
+        targets.append(Target(unit, home, folders[unit], running="" if within(running, home) else running))
     return targets
 
 

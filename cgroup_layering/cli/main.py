@@ -20,6 +20,7 @@ VERBS = {
     "status": "Show layers, instances, and what outlived former instances.",
     "verify": "Check that every promise is kept, page by page.",
     "charges": "Show which cgroup pays for memory.",
+    "rehome": "Move strays into the layers of their services.",
 }
 
 

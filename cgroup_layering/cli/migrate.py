@@ -8,7 +8,15 @@ from pathlib import Path
 
 import click
 
-from cgroup_layering.cli.options import layer_options, output_options, root_option, units_argument, write_options
+from cgroup_layering.cli.options import (
+    layer_options,
+    output_options,
+    rehome_option,
+    root_option,
+    units_argument,
+    write_options,
+)
+from cgroup_layering.cli.rehomers import around_restart, check_rehome
 from cgroup_layering.cli.session import Session
 from cgroup_layering.errors import CgroupLayeringError, ExitCode
 from cgroup_layering.layering import Layerer
@@ -16,6 +24,7 @@ from cgroup_layering.model import Plan, Timing, Tracking
 from cgroup_layering.naming import is_glob
 from cgroup_layering.output.plans import show_notes, show_outcome, show_plan, summary
 from cgroup_layering.output.progress import restarts
+from cgroup_layering.output.rehoming import rehomed_json, tell_rehomed
 from cgroup_layering.output.tables import JsonMode, Output
 from cgroup_layering.planner import Request, plan
 
@@ -35,6 +44,7 @@ class NoAnswer(CgroupLayeringError):
 @layer_options
 @click.option("--yes", "--assume-yes", "-y", "yes", is_flag=True, help="Don't ask.")
 @write_options
+@rehome_option
 @root_option
 @output_options
 def command(
@@ -47,6 +57,7 @@ def command(
     dry_run: bool,
     no_reload: bool,
     timeout: float,
+    rehome: bool,
     root: Path,
     output: Output,
 ) -> int:
@@ -55,6 +66,7 @@ def command(
     Shows the plan and asks; with --now, services that may be restarted are. Everything else gets into its layer at
     its next start. `rollback` undoes all of it.
     """
+    check_rehome(rehome, now)
     session = Session(root, runtime, "migrate this host", write=not dry_run)
     host = session.read(units)
     request = Request(
@@ -77,10 +89,13 @@ def command(
         _ask(wanted, output)
     elif wanted.changes:
         show_notes(wanted, output)
-    with restarts(output.quiet) as progress:
-        layerer = Layerer(session.store, session.folder, session.manager, timeout, progress)
+    with around_restart(session, host, rehome, timeout) as moving, restarts(output.quiet) as progress:
+        layerer = Layerer(session.store, session.folder, session.manager, timeout, progress, moving.before_restart)
         outcome = layerer.run(wanted, host, now, not no_reload)
-    show_outcome(outcome, output, "Layered", migration=request.migration if wanted.changes else None)
+        rehomed = moving.finish()
+    migration = request.migration if wanted.changes else None
+    show_outcome(outcome, output, "Layered", migration=migration, **rehomed_json(rehomed))
+    tell_rehomed(rehomed, output)
     _advise(wanted, now, output)
     return ExitCode.OK if outcome.ok and not named_refusals else ExitCode.FAILURE
 

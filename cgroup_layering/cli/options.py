@@ -130,6 +130,12 @@ def layer_options(function: Function) -> Function:
     )
 
 
+def rehome_option(function: Function) -> Function:
+    """--rehome: with --now."""
+    text = "With --now: evict what services have cached and read it back in, so that their layers pay for it."
+    return click.option("--rehome", is_flag=True, help=text)(function)
+
+
 def units_argument(required: bool) -> Callable[[Function], Function]:
     """UNIT... as full names or globs."""
     return click.argument("units", nargs=-1, required=required, type=UnitWord())

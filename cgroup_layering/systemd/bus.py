@@ -19,7 +19,7 @@ import pydbus
 from gi.repository import Gio, GLib
 
 from cgroup_layering.errors import HostUnsuitable
-from cgroup_layering.systemd.manager import BusError, BusTimeout, UnitFileRow, UnitRow
+from cgroup_layering.systemd.manager import BusError, BusTimeout, Transient, UnitFileRow, UnitRow
 
 _NAME = "org.freedesktop.systemd1"
 _PATH = "/org/freedesktop/systemd1"
@@ -171,6 +171,22 @@ class SystemdBus:
     def reset_failed(self, unit: str) -> None:
         """Forget a failed state."""
         self._call("ResetFailedUnit", GLib.Variant("(s)", (unit,)), None)
+
+    def start_transient(self, unit: Transient) -> None:
+        """Make the unit and queue its start (StartTransientUnit)."""
+        command = [(unit.argv[0], list(unit.argv), False)]
+        properties = [
+            ("Description", GLib.Variant("s", unit.description)),
+            ("Slice", GLib.Variant("s", unit.slice)),
+            ("Type", GLib.Variant("s", unit.type)),
+            ("ExecStart", GLib.Variant("a(sasb)", command)),
+            ("MemoryAccounting", GLib.Variant("b", False)),
+            ("CollectMode", GLib.Variant("s", "inactive-or-failed")),
+            ("TimeoutStartUSec", GLib.Variant("t", int(unit.timeout_seconds * 1e6))),
+            ("Before", GLib.Variant("as", list(unit.before))),
+        ]
+        arguments = GLib.Variant("(ssa(sv)a(sa(sv)))", (unit.name, "fail", properties, []))
+        self._call("StartTransientUnit", arguments, "(o)")
 
     def _manager_property(self, name: str) -> Any:
         arguments = GLib.Variant("(ss)", (_MANAGER, name))

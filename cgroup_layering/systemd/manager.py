@@ -71,6 +71,24 @@ class UnitFileRow:
         return self.path.name
 
 
+@dataclass(frozen=True, slots=True)
+class Transient:
+    """A service to run once; see org.freedesktop.systemd1(5), "Properties" of services.
+
+    It has what every unit of ours inside a layer must have: MemoryAccounting=no, no Memory* setting, no Delegate= and
+    CollectMode=inactive-or-failed. One member with memory accounting would switch the controller on for the service.
+    """
+
+    name: str
+    description: str
+    slice: str
+    argv: tuple[str, ...]
+    type: str = "oneshot"
+    before: tuple[str, ...] = ()
+    timeout_seconds: float = 90.0
+    """How long its start may take."""
+
+
 class Manager(Protocol):
     """systemd's system manager; every method raises BusError or BusTimeout."""
 
@@ -106,3 +124,6 @@ class Manager(Protocol):
 
     def reset_failed(self, unit: str) -> None:
         """Forget a failed state, so that start limits don't hold back the next start."""
+
+    def start_transient(self, unit: Transient) -> None:
+        """Make the unit and queue its start; returns when it is queued."""
