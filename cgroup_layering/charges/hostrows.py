@@ -62,7 +62,7 @@ class HostRow:
 def is_layer(cgroup: str) -> str:
     """The service that a cgroup's path names as its layer; empty if it is no layer."""
     found = split_layer(cgroup.rpartition("/")[2])
-    return found[1] if found else ""
+    return found[0] if found else ""
 
 
 def host_rows(charges: HostCharges) -> list[HostRow]:
