@@ -107,6 +107,12 @@ def test_trees(tmp_path: Path) -> None:
         list(regular_files([tmp_path / "a/loop"], misses))
 
 
+def test_an_error_at_the_start_leaves_no_torso(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ZeroDivisionError), Document(JsonMode.SHORT) as document:
+        document.add_list("a", (1 // number for number in (0, 1)))
+    assert capsys.readouterr().out == ""
+
+
 @pytest.mark.parametrize("mode", [JsonMode.SHORT, JsonMode.PRETTY])
 def test_documents_are_json(mode: JsonMode, capsys: pytest.CaptureFixture[str]) -> None:
     with Document(mode) as document:
