@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
@@ -227,25 +227,36 @@ class Attributor:
     def _look(self, mapped: NDArray[np.int64], resident: NDArray[np.bool_]) -> list[_Sums]:
         """The sums of the files in the window, which have so many pages each."""
         self._window.populate(resident)
-        before = self._window.pfns(self._pagemap)
+        words = self._window.words(self._pagemap)
+        before = self._pagemap.frames(words)
         seen = np.flatnonzero(resident & (before != 0))
-        seen = seen[np.argsort(before[seen], kind="stable")]
-        owners = self._pages.owners(before[seen])
-        counts = self._pages.counts(before[seen]) if self._count_mappings else None
+        pfns = before[seen]
+        order = np.argsort(pfns, kind="stable")
+        pfns, seen = pfns[order], seen[order]
+        owners = self._pages.owners(pfns)
+        counts = self._pages.counts(pfns) if self._count_mappings else None
         # a page frame that changed hands meanwhile shows here, and its owner is not believed
-        steady = self._window.pfns(self._pagemap)[seen] == before[seen]
-        appeared = self._window.resident() & ~resident
+        words_after = self._window.words(self._pagemap)
+        if resident.all():
+            lost = resident.copy()
+        else:  # what appeared meanwhile raced too
+            lost = self._window.resident()
+            lost |= resident
+        lost[seen] = False
+        if not np.array_equal(words_after, words):
+            steady = self._pagemap.frames(words_after)[seen] == pfns
+            lost[seen[~steady]] = True
+            seen, owners = seen[steady], owners[steady]
+            counts = None if counts is None else counts[steady]
         files = len(mapped)
         place = np.repeat(np.arange(files), mapped)
-        known = np.zeros(len(resident), dtype=np.bool_)
-        known[seen[steady]] = True
         here = np.bincount(place[resident], minlength=files).tolist()
-        lost = np.bincount(place[(resident & ~known) | appeared], minlength=files).tolist()
-        sums = [_Sums(pages, raced, {}, {}) for pages, raced in zip(here, lost, strict=True)]
-        for file, owner, pages in _tally(place[seen[steady]], owners[steady]):
+        raced = np.bincount(place[lost], minlength=files).tolist()
+        sums = [_Sums(pages, gone, {}, {}) for pages, gone in zip(here, raced, strict=True)]
+        for file, owner, pages in _tally(place[seen], owners):
             sums[file].owners[owner] = pages
         if counts is not None:
-            alone = steady & (counts <= 1)
+            alone = counts <= 1
             for file, owner, pages in _tally(place[seen[alone]], owners[alone]):
                 sums[file].unmapped[owner] = pages
         return sums
@@ -272,6 +283,10 @@ def _open_one(target: Target) -> tuple[Opened, int]:
 
 def _tally(place: NDArray[np.int64], owners: NDArray[np.uint64]) -> Iterator[tuple[int, int, int]]:
     """How often each (place, owner) pair occurs, as (place, owner, times)."""
+    if len(owners) and (owners == owners[0]).all():  # the usual case needs no sorting
+        times = np.bincount(place)
+        places = np.flatnonzero(times)
+        return zip(places.tolist(), repeat(int(owners[0])), times[places].tolist(), strict=False)
     names, index = np.unique(owners, return_inverse=True)
     cells, times = np.unique(place * max(len(names), 1) + index, return_counts=True)
     places, of = np.divmod(cells, max(len(names), 1))

@@ -63,14 +63,19 @@ class PageMap:
             done += got
         return buffer
 
-    def pfns(self, address: int, pages: int) -> NDArray[np.uint64]:
-        """The page frames of `pages` pages from `address` on; 0 where nothing is mapped.
+    def frames(self, words: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        """The page frames that raw words tell; 0 where nothing is mapped.
 
         Raises NotPrivileged without CAP_SYS_ADMIN: the kernel then hides every page frame's number.
         """
-        words = self.words(address, pages)
-        present = (words & np.uint64(PRESENT)) != 0
-        pfns: NDArray[np.uint64] = np.where(present, words & np.uint64(PFN_MASK), np.uint64(0))
-        if present.any() and not pfns.any():
+        present = words >= np.uint64(PRESENT)
+        pfns = words & np.uint64(PFN_MASK)
+        if not present.all():
+            pfns[~present] = 0
+        if not pfns.any() and present.any():
             raise NotPrivileged(f"see page frame numbers in {self.path} (CAP_SYS_ADMIN)")
         return pfns
+
+    def pfns(self, address: int, pages: int) -> NDArray[np.uint64]:
+        """The page frames of `pages` pages from `address` on; 0 where nothing is mapped. Raises as `frames` does."""
+        return self.frames(self.words(address, pages))

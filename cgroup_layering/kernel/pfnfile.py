@@ -98,16 +98,17 @@ class PfnFile:
 
         Neighbours are read together. Words behind the file's end are 0.
         """
-        result = np.zeros(len(pfns), dtype=np.uint64)
         if not len(pfns):
-            return result
-        breaks = np.flatnonzero(np.diff(pfns) > GATHER_GAP) + 1
-        starts = np.concatenate(([0], breaks))
-        ends = np.concatenate((breaks, [len(pfns)]))
-        for first, last in zip(starts.tolist(), ends.tolist(), strict=True):
-            base = int(pfns[first])
-            words = self.read(base, int(pfns[last - 1]) - base + 1)
-            wanted = (pfns[first:last] - np.uint64(base)).astype(np.int64)
-            inside = wanted < len(words)
-            result[first:last][inside] = words[wanted[inside]]
+            return np.zeros(0, dtype=np.uint64)
+        numbers = pfns.astype(np.int64)
+        starts = np.concatenate(([0], np.flatnonzero(numbers[1:] - numbers[:-1] > GATHER_GAP) + 1))
+        counts = np.diff(starts, append=len(pfns))
+        bases = numbers[starts]
+        spans = numbers[starts + counts - 1] - bases + 1
+        places = np.cumsum(spans) - spans
+        buffer = np.zeros(int(spans.sum()), dtype=np.uint64)
+        # all at once but for the reading: page frames of small files are all over the memory
+        for base, place, span in zip(bases.tolist(), places.tolist(), spans.tolist(), strict=True):
+            self.read_into(base, buffer[place : place + span])
+        result: NDArray[np.uint64] = buffer[numbers - np.repeat(bases - places, counts)]
         return result

@@ -36,6 +36,8 @@ _PASSING = frozenset({errno.EFAULT, _EHWPOISON, errno.EIO})
 
 def runs(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
     """Where `mask` is true, as (first, behind the last) pairs in ascending order."""
+    if len(mask) and mask.all():
+        return [(0, len(mask))]
     edges = np.flatnonzero(np.diff(np.concatenate(([False], mask, [False])).astype(np.int8)))
     pairs: list[list[int]] = edges.reshape(-1, 2).tolist()
     return [(first, last) for first, last in pairs]
@@ -104,7 +106,7 @@ class Window:
         vector = np.zeros(max(self.used, 1), dtype=np.uint8)
         if self.used:
             mman.mincore(self._base, self.used * PAGE_SIZE, vector.ctypes.data)
-        return (vector[: self.used] & 1).astype(np.bool_)
+        return (vector[: self.used] & 1).view(np.bool_)
 
     def populate(self, mask: NDArray[np.bool_]) -> int:
         """Map the page frames of the pages in `mask`, which should be resident.
@@ -142,6 +144,6 @@ class Window:
             got = mman.touch(vectors.ctypes.data, count, sink.ctypes.data)
             first += max(got, 1)  # a page that can't be read is passed over
 
-    def pfns(self, pagemap: PageMap) -> NDArray[np.uint64]:
-        """The page frame of each mapped page, 0 where none is mapped. Raises as PageMap.pfns does."""
-        return pagemap.pfns(self._base, self.used)
+    def words(self, pagemap: PageMap) -> NDArray[np.uint64]:
+        """What the page map says about each mapped page, undecoded. Raises as PageMap.words does."""
+        return pagemap.words(self._base, self.used)
