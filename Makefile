@@ -18,7 +18,7 @@ JOBS ?= 2
 # Folders that have tests; those on a bus of their own need a session bus to start from.
 UNIT := $(sort $(patsubst %/,%,$(dir $(wildcard tests/unit/test_*.py tests/corpus/test_*.py tests/bus/test_*.py))))
 
-.PHONY: help setup lint unit deb deb-check demo vm-test test test-all clean
+.PHONY: help setup lint unit deb deb-check demo bench vm-test test test-all clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; \
@@ -53,6 +53,9 @@ deb-check: deb ## install, try and purge the package in a minimal chroot of each
 
 demo: deb ## show on a VM what layering changes; SUITES="bookworm trixie forky" for all releases
 	@SUITES="$(or $(SUITES),trixie)" $(PYTHON) vagrant/demo $(DEB)
+
+bench: deb ## measure speed and size in a VM against their bounds; SUITES=forky for another than trixie
+	@SUITES="$(or $(SUITES),trixie)" $(PYTHON) vagrant/bench $(DEB)
 
 vm-test: deb ## the tests on VMs of all releases
 	@SUITES="$(or $(SUITES),$(ALL_SUITES))" $(PYTHON) vagrant/test $(DEB)

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""From samples to rows: medians, ratios, bounds. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import median
+
+
+@dataclass(frozen=True)
+class Bound:
+    """The largest ratio of ours to the peer that is good enough."""
+
+    ratio: float
+    peer: str
+    """What the peer is, in words."""
+
+
+BOUNDS: Mapping[str, Bound] = {
+    "charges.host.vs-dd": Bound(1.5, "dd of kpagecgroup + dd of kpageflags"),
+    "charges.host.vs-page-types": Bound(1.0, "page-types -C -l"),
+    "charges.file.vs-page-types": Bound(0.5, "page-types -f FILE -C -l, 512 MiB"),
+    "charges.tree.vs-fincore": Bound(1.0, "fincore FILE..., 10,000 files"),
+    "charges.rss": Bound(1.0, "64 MiB"),
+    # Linear is 1, squared would be 4 over a fourfold size; the rest is for noise and caches that are outgrown.
+    "charges.growth": Bound(1.5, "the same at a quarter of the size"),
+    "cli.start": Bound(1.5, "python3 -c 'import click'"),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measure: medians of ours and the peer, their ratio, and whether it is within its bound."""
+
+    name: str
+    ours: float
+    peer: float
+    unit: str
+    ratio: float
+    bound: float
+    ok: bool
+
+    def as_json(self) -> dict[str, object]:
+        """For build/bench.json; figures have the digits that they deserve."""
+        return asdict(self) | {"ours": _short(self.ours), "peer": _short(self.peer), "ratio": round(self.ratio, 3)}
+
+
+def row_of(name: str, unit: str, ours: Sequence[float], peer: Sequence[float]) -> Row:
+    """A row from the samples of ours and of the peer. Raises KeyError for a name that has no bound."""
+    bound = BOUNDS[name].ratio
+    mine, theirs = median(ours), median(peer)
+    ratio = mine / theirs
+    return Row(name, mine, theirs, unit, ratio, bound, ratio <= bound)
+
+
+def missing(rows: Sequence[Row]) -> list[str]:
+    """The measures that there is no row of."""
+    return sorted(set(BOUNDS) - {row.name for row in rows})
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.4g}")
