@@ -45,7 +45,7 @@ def read_back(path: Path, slice_text: str, drop_in_text: str | None) -> OwnFiles
         unit=named[0],
         layer=path.name,
         tracking=Tracking(tracking) if tracking in set(Tracking) else Tracking.INSTANCE,
-        lifetime=said.get("Lifetime", "installed"),
+        lifetime=said.get("Lifetime", ""),
         migration=said.get("Migration", ""),
         version=said.get("Version", ""),
         folder_created=said.get("FolderCreated") == "yes",

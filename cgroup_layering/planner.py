@@ -25,7 +25,8 @@ from cgroup_layering.naming import layer_name, slice_path
 from cgroup_layering.policy import deferrals, refusal
 from cgroup_layering.unitpaths import ETC
 
-LIFETIME = "installed"
+LIFETIME = ""
+"""Of a new layer: the configuration decides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,8 @@ class Request:
     migration: str = ""
     folder: Path = ETC
     named: frozenset[str] = frozenset()
+    lifetime: str | None = None
+    """The rule that the named units get; None leaves theirs."""
 
 
 def plan(host: Host, request: Request) -> Plan:
@@ -64,7 +67,7 @@ def _plan_service(facts: ServiceFacts, host: Host, request: Request) -> ServiceP
         parent=facts.parent,
         layer=layer,
         tracking=choice.tracking,
-        lifetime=facts.own.lifetime if facts.own else LIFETIME,
+        lifetime=_lifetime(facts, request),
         migration=facts.own.migration if facts.own else request.migration,
         version=__version__,
         folder_created=facts.own.folder_created if facts.own else not facts.drop_in_folder,
@@ -83,6 +86,12 @@ def _plan_service(facts: ServiceFacts, host: Host, request: Request) -> ServiceP
         timing=timing,
         layering=layering,
     )
+
+
+def _lifetime(facts: ServiceFacts, request: Request) -> str:
+    if request.lifetime is not None:
+        return request.lifetime
+    return facts.own.lifetime if facts.own else LIFETIME
 
 
 def _surroundings(facts: ServiceFacts) -> tuple[Reason, ...]:

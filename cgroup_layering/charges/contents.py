@@ -114,12 +114,13 @@ def contents(
     maps: Iterable[BpfMap] = (),
     progress: Callable[[int, int], None] = lambda _found, _all: None,
     proc: Path = PROC,
+    disks: bool = True,
 ) -> Contents:
     """Find names for what is charged to a cgroup; a slice that is no layer is looked at by itself.
 
-    Looks through what processes use, tmpfs, System V shared memory and bpf maps, then through `paths`, or through the
-    local file systems, until all pages have a name. `progress` gets the pages with a name and all of them.
-    Raises as host_charges does.
+    Looks through what processes use, tmpfs, System V shared memory and bpf maps, then (with `disks`) through `paths`,
+    or through the local file systems, until all pages have a name. `progress` gets the pages with a name and all of
+    them. Raises as host_charges does.
     """
     recursive = cgroup != "/" and (not cgroup.endswith(".slice") or bool(is_layer(cgroup)))
     host = host_charges(fs, proc)
@@ -139,7 +140,7 @@ def contents(
     if current is not None and not recursive:
         current = max(0, current - sum(one.memory_current_bytes or 0 for one in children))
     found = Contents(cgroup, recursive, current, pages.file + pages.shmem)
-    _name_files(found, inodes, tuple(paths), progress, proc)
+    _name_files(found, inodes, _disk_files(tuple(paths), proc) if disks else (), progress, proc)
     sums = {"anonymous memory": pages.anon * PAGE_SIZE}
     if cgroup != "/":
         sums |= {f"{key} (memory.stat)": counted(key) for key in UNSCANNED}
@@ -160,7 +161,7 @@ def contents(
 def _name_files(
     found: Contents,
     inodes: frozenset[int],
-    paths: tuple[Path, ...],
+    on_disk: Iterable[Path],
     progress: Callable[[int, int], None],
     proc: Path,
 ) -> None:
@@ -183,7 +184,7 @@ def _name_files(
             return
         _name_segments(found, attributor, inodes, seen, proc)
         if found.named_pages < found.file_pages:
-            look(_disk_files(paths, proc))
+            look(on_disk)
 
 
 def _new_pages(charges: FileCharges, inodes: frozenset[int], seen: set[FileId]) -> int:

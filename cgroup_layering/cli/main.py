@@ -21,6 +21,9 @@ VERBS = {
     "verify": "Check that every promise is kept, page by page.",
     "charges": "Show which cgroup pays for memory.",
     "rehome": "Move strays into the layers of their services.",
+    "lifetime": "Show or set when the layer of a service may go.",
+    "drain": "Reclaim the memory of a layer.",
+    "reap": "Apply the lifetimes once.",
 }
 
 

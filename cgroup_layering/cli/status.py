@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import click
 
 from cgroup_layering.cli.options import output_options, units_argument
 from cgroup_layering.cli.session import Session
+from cgroup_layering.config import load
 from cgroup_layering.errors import ExitCode
 from cgroup_layering.model import Tracking
 from cgroup_layering.output.tables import Output
@@ -29,7 +30,11 @@ def command(units: tuple[str, ...], raw: bool, output: Output) -> int:
     session = Session()
     words = units or tuple(sorted(session.store.own()))
     host = session.read(words, follow_aliases=True) if words else None
-    standings = survey(host, plan(host, Request()).services, session.fs) if host else []
+    config = load(session.store)
+    standings = [
+        replace(standing, lifetime=standing.lifetime or str(config.rule_for(standing.unit)))
+        for standing in (survey(host, plan(host, Request()).services, session.fs) if host else [])
+    ]
     plain = sorted(set(host.services) - {standing.unit for standing in standings}) if host and units else []
     if output.json != "off":
         output.document({"services": [_as_json(standing) for standing in standings], "not_layered": plain})

@@ -51,3 +51,19 @@ def naming(quiet: bool) -> Iterator[Callable[[int, int], None]]:
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=None)
         yield lambda named, total: bar.update(task, completed=named, total=total)
+
+
+@contextmanager
+def draining(layer: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """Give a callback that shows how many bytes of a layer are still charged; on a terminal only."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda _now, _start: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, TextColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn(f"Draining {layer}"), BarColumn(), DownloadColumn(binary_units=True))
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda now, start: bar.update(task, completed=start - now, total=start)

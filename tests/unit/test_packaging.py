@@ -23,6 +23,7 @@ DEBIAN_NAMES = {
     "numpy": "python3-numpy",
     "pydbus": "python3-pydbus",
     "rich": "python3-rich",
+    "systemd": "python3-systemd",
 }
 
 

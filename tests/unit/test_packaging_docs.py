@@ -97,8 +97,9 @@ def test_a_verbs_page_has_all_its_options_and_no_others(verb: str) -> None:
 def test_a_verbs_page_and_help_agree_about_units(verb: str) -> None:
     synopsis = page(f"cgroup-layering-{verb}.8").split("## SYNOPSIS", 1)[1].split("##", 1)[0]
     arguments = [parameter for parameter in command(verb).params if isinstance(parameter, click.Argument)]
-    expected = "" if not arguments else "*UNIT*..." if arguments[0].required else "[*UNIT*...]"
-    found = re.findall(r"\[\*UNIT\*\.\.\.\]|\*UNIT\*\.\.\.", synopsis)
+    dots = "..." if arguments and arguments[0].nargs < 0 else ""
+    expected = "" if not arguments else f"*UNIT*{dots}" if arguments[0].required else f"[*UNIT*{dots}]"
+    found = re.findall(r"\[\*UNIT\*\.\.\.\]|\*UNIT\*(?:\.\.\.)?", synopsis)
     assert found == ([expected] if expected else [])
 
 

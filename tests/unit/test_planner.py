@@ -33,7 +33,7 @@ def own(said: Layering, folder: Path = ETC, complete: bool = True) -> OwnFiles:
 def test_a_new_layer() -> None:
     said = planned(facts("MemoryMax=1G"), Request(migration="m1"))
     assert (said.unit, said.parent, said.layer) == (UNIT, "system.slice", "system-hello.service.slice")
-    assert (said.tracking, said.lifetime, said.migration) == (Tracking.INSTANCE, "installed", "m1")
+    assert (said.tracking, said.lifetime, said.migration) == (Tracking.INSTANCE, "", "m1")
     assert said.folder_created and not planned(facts(drop_in_folder=True)).folder_created
 
 

@@ -131,7 +131,7 @@ def test_an_edited_section_is_read_with_care() -> None:
     text = SLICE.replace("Tracking=instance", "Tracking=both").replace("Lifetime=installed\n", "")
     found = own.read_back(ETC / "system-hello.service.slice", text, None)
     assert found is not None and not found.complete
-    assert (found.tracking, found.lifetime) == (Tracking.INSTANCE, "installed")
+    assert (found.tracking, found.lifetime) == (Tracking.INSTANCE, "")
 
 
 def test_a_foreign_file_that_mentions_us() -> None:

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""`reap`: apply the lifetimes once."""
+
+from __future__ import annotations
+
+import click
+
+from cgroup_layering.cli.looks import known_maps
+from cgroup_layering.cli.options import output_options
+from cgroup_layering.cli.session import Session
+from cgroup_layering.config import load
+from cgroup_layering.errors import ExitCode
+from cgroup_layering.lifetime.departure import Remover, check_kernel
+from cgroup_layering.lifetime.layers import layer_states
+from cgroup_layering.lifetime.reap import Reaper, steps
+from cgroup_layering.lifetime.rules import Verdict
+from cgroup_layering.output.lifetimes import log_departures, reaped_json, show_reaped, show_steps, steps_json
+from cgroup_layering.output.tables import Output
+
+
+@click.command("reap")
+@click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
+@click.option("--force", is_flag=True, help="Remove layers even if too much is still charged to them.")
+@output_options
+def command(dry_run: bool, force: bool, output: Output) -> int:
+    """Apply the lifetimes once: remove layers whose time is over, drained first, and files of services that are gone.
+
+    A layer in which something runs is never removed. One that still holds more than the configured residue stays,
+    unless --force is given, and what it holds is named.
+    """
+    session = Session(action="remove layers", write=not dry_run)
+    assert session.manager is not None  # noqa: S101 - reap has no --root
+    if not dry_run:
+        check_kernel()
+    config = load(session.store)
+    wanted = steps(layer_states(session.store.own().values(), session.manager, session.fs), config)
+    if dry_run:
+        if output.json != "off":
+            output.document({"layers": steps_json(wanted)})
+        else:
+            show_steps(wanted, output)
+        return ExitCode.OK
+    removing = any(step.decision.verdict is Verdict.REMOVE for step in wanted)
+    remover = Remover(
+        session.manager,
+        session.fs,
+        residue_bytes=config.residue_bytes,
+        drain_seconds=config.drain_seconds,
+        force=force,
+        maps=known_maps(Output(quiet=True)) if removing else (),
+    )
+    reaper = Reaper(session.store, session.manager, session.fs, config, remover, lambda _layer: None)
+    reaped = reaper.run(wanted)
+    log_departures(reaped.departures)
+    if output.json != "off":
+        output.document(reaped_json(reaped))
+    else:
+        show_reaped(reaped, output)
+    return ExitCode.FAILURE if reaped.problems else ExitCode.OK

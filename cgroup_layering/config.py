@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The administrator's configuration: /usr/lib/cgroup-layering/*.toml, and /etc/cgroup-layering/*.toml over it.
+
+Files are read in the order of their names, a later one wins key by key; one in /etc hides that of the same name in
+/usr/lib, as systemd does it. A key that is not known is an error: a rule that is silently ignored would be believed in.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from cgroup_layering.errors import CgroupLayeringError
+from cgroup_layering.lifetime.rules import DEFAULT, BadRule, Rule, parse_rule
+from cgroup_layering.spans import parse_size, parse_span
+from cgroup_layering.store import Store
+
+FOLDERS = (Path("/usr/lib/cgroup-layering"), Path("/etc/cgroup-layering"))
+SUFFIX = ".toml"
+
+
+class ConfigError(CgroupLayeringError):
+    """A configuration file that can't be taken, and where."""
+
+    hint = "See cgroup-layering.toml(5)."
+
+    def __init__(self, path: Path, line: int, reason: str) -> None:
+        super().__init__(path, line, reason)
+        self.path = path
+        self.line = line
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}: {self.reason}." if self.line else f"{self.path}: {self.reason}."
+
+
+@dataclass(frozen=True)
+class Config:
+    """What the files say, or the defaults."""
+
+    default: Rule = field(default_factory=lambda: parse_rule(DEFAULT))
+    lifetimes: tuple[tuple[str, Rule], ...] = ()
+    """Globs of service names and their rules; the last that matches holds."""
+    residue_bytes: int = 1 << 20
+    """A layer that holds more than this after draining stays, unless it is forced."""
+    drain_seconds: float = 60.0
+    dying: int = 200
+    """Dying cgroups below a layer from which on they are drained (kernels before 7.1)."""
+
+    def rule_for(self, unit: str) -> Rule:
+        """The rule of a service that has none of its own."""
+        return next((rule for glob, rule in reversed(self.lifetimes) if fnmatchcase(unit, glob)), self.default)
+
+
+def load(store: Store) -> Config:
+    """Read all configuration files below the store's root. Raises ConfigError, StoreError."""
+    chosen: dict[str, Path] = {}
+    for folder in FOLDERS:
+        chosen.update((name, folder / name) for name in store.names(folder) if name.endswith(SUFFIX))
+    config = Config()
+    for _, path in sorted(chosen.items()):
+        text = store.read(path)
+        if text is not None:
+            config = merge(config, text, path)
+    return config
+
+
+def merge(config: Config, text: str, path: Path) -> Config:
+    """`config` with what one file says over it. Raises ConfigError with the file and the line."""
+    try:
+        document = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, UnicodeEncodeError) as error:
+        found = re.search(r"line (\d+)", str(error))
+        reason = re.sub(r" \(at .*\)$", "", str(error))
+        raise ConfigError(path, int(found[1]) if found else 0, reason) from error
+    return _Reader(text, path).merge(config, document)
+
+
+class _Reader:
+    """One file; knows the line of a key, which tomllib does not tell."""
+
+    def __init__(self, text: str, path: Path) -> None:
+        self._lines = text.splitlines()
+        self._path = path
+
+    def merge(self, config: Config, document: Mapping[str, Any]) -> Config:
+        self._only(document, ("lifetime", "reap"))
+        lifetime = self._table(document, "lifetime")
+        reap = self._table(document, "reap")
+        self._only(lifetime, ("default", "units"))
+        self._only(reap, ("residue", "drain", "dying"))
+        if "default" in lifetime:
+            config = replace(config, default=self._rule("default", lifetime["default"]))
+        units = self._table(lifetime, "units")
+        rules = tuple((glob, self._rule(glob, value)) for glob, value in units.items())
+        config = replace(config, lifetimes=config.lifetimes + rules)
+        if "residue" in reap:
+            config = replace(config, residue_bytes=self._size("residue", reap["residue"]))
+        if "drain" in reap:
+            config = replace(config, drain_seconds=self._span("drain", reap["drain"]))
+        if "dying" in reap:
+            if not isinstance(reap["dying"], int) or isinstance(reap["dying"], bool) or reap["dying"] < 1:
+                raise self._error("dying", "`dying` takes a number of cgroups, 1 or more")
+            config = replace(config, dying=reap["dying"])
+        return config
+
+    def _error(self, key: str, reason: str) -> ConfigError:
+        quoted = re.escape(key)
+        pattern = re.compile(rf"""\s*(?:\[[^\]]*\b{quoted}\b|(?:[\w.]+\.)?(?:"{quoted}"|'{quoted}'|{quoted})\s*[=.])""")
+        numbers = (number for number, line in enumerate(self._lines, 1) if pattern.match(line))
+        return ConfigError(self._path, next(numbers, 0), reason)
+
+    def _only(self, table: Mapping[str, Any], known: tuple[str, ...]) -> None:
+        for key in table:
+            if key not in known:
+                raise self._error(key, f"the key {key!r} is not known here; known are {', '.join(known)}")
+
+    def _table(self, table: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+        value = table.get(key, {})
+        if not isinstance(value, dict):
+            raise self._error(key, f"`{key}` is a table, not a value")
+        return value
+
+    def _text(self, key: str, value: Any, what: str) -> str:
+        if not isinstance(value, str):
+            raise self._error(key, f"`{key}` takes {what} in quotes")
+        return value
+
+    def _rule(self, key: str, value: Any) -> Rule:
+        try:
+            return parse_rule(self._text(key, value, "a lifetime"))
+        except BadRule as error:
+            raise self._error(key, str(error).rstrip(".")) from error
+
+    def _size(self, key: str, value: Any) -> int:
+        try:
+            size = parse_size(self._text(key, value, "a size"))
+        except ValueError as error:
+            raise self._error(key, str(error)) from error
+        if size is None:
+            raise self._error(key, f"`{key}` takes a number of bytes")
+        return size
+
+    def _span(self, key: str, value: Any) -> float:
+        try:
+            return parse_span(self._text(key, value, "a time span"))
+        except ValueError as error:
+            raise self._error(key, str(error)) from error

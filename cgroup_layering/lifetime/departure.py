@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A layer's cgroup goes: drained, what is left named, stopped so that a service which starts meanwhile stays up."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from cgroup_layering.charges.bpf_maps import BpfMap
+from cgroup_layering.charges.contents import Charged, contents
+from cgroup_layering.errors import CgroupLayeringError, HostUnsuitable, KernelFileError
+from cgroup_layering.kernel.cgroupfs import CgroupFS
+from cgroup_layering.lifetime.drain import CannotDrain, Drained, charged, drain
+from cgroup_layering.moving import run_jobs
+from cgroup_layering.naming import slice_path
+from cgroup_layering.spans import format_size
+from cgroup_layering.systemd.manager import Manager
+
+NAMED = 10
+"""Objects that are named in a report; the rest is in the sum."""
+
+
+@dataclass
+class Departure:
+    """What became of one layer. Bytes."""
+
+    layer: str
+    unit: str
+    why: str
+    drained: Drained | None = None
+    residue_bytes: int = 0
+    residue: list[Charged] = field(default_factory=list)
+    parent: str = ""
+    """The cgroup that is charged for the residue from then on."""
+    gone: bool = False
+    kept: str = ""
+    """Why it stays after all, as a sentence."""
+    forced: bool = False
+
+
+def check_kernel(release: str = "") -> None:
+    """Raises HostUnsuitable on kernels that can hang for ever when a cgroup with dying tasks is removed.
+
+    6.19.11 to the end of 6.19 and 7.0.0 to 7.0.8 (cgroup_drain_dying() in kernel/cgroup/cgroup.c).
+    """
+    release = release or os.uname().release
+    found = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", release)
+    version = tuple(int(part or 0) for part in found.groups()) if found else (0, 0, 0)
+    if (6, 19, 11) <= version < (6, 20, 0) or (7, 0, 0) <= version <= (7, 0, 8):
+        raise HostUnsuitable(
+            f"Linux {release} can hang for ever when a cgroup is removed, so no layer is removed on it.",
+            "Linux 7.0.9 and 7.1 have the fix.",
+        )
+
+
+class Remover:
+    """Removes layers one by one. Every call has a deadline."""
+
+    def __init__(
+        self, manager: Manager, fs: CgroupFS, *, residue_bytes: int, drain_seconds: float, force: bool,
+        timeout: float = 60.0, maps: Iterable[BpfMap] = (),
+    ) -> None:  # fmt: skip
+        self._manager = manager
+        self._fs = fs
+        self._residue_bytes = residue_bytes
+        self._drain_seconds = drain_seconds
+        self._force = force
+        self._timeout = timeout
+        self._maps = tuple(maps)
+
+    def remove(self, layer: str, unit: str, why: str) -> Departure:
+        """Drain a layer and stop it unless something runs in it or too much is left. Raises BusError."""
+        result = Departure(layer, unit, why, forced=self._force)
+        cgroup = slice_path(layer)
+        result.parent = cgroup.rpartition("/")[0] or "/"
+        if self._populated(cgroup):
+            result.kept = f"{layer} has running processes."
+            return result
+        if self._fs.exists(cgroup):
+            self._drain(cgroup, result)
+            if result.residue_bytes > self._residue_bytes and not self._force:
+                return result
+        if self._populated(cgroup):  # looked at once more right before the stop
+            result.kept = f"{unit} has started meanwhile."
+            return result
+        self._stop(layer, cgroup, result)
+        return result
+
+    def _drain(self, cgroup: str, result: Departure) -> None:
+        try:
+            result.drained = drain(self._fs, cgroup, seconds=self._drain_seconds)
+        except CannotDrain:
+            pass  # without the memory controller nothing is charged to it
+        except KernelFileError:
+            if self._fs.exists(cgroup):
+                raise
+        try:
+            result.residue_bytes = sum(charged(self._fs, cgroup))
+        except KernelFileError:
+            return
+        if result.residue_bytes > self._residue_bytes or (self._force and result.residue_bytes):
+            result.residue = self._names(cgroup)
+            names = ", ".join(f"{one.name} ({format_size(one.size_bytes)})" for one in result.residue[:NAMED])
+            result.kept = "" if self._force else (
+                f"{result.layer} still holds {format_size(result.residue_bytes)}, which would go to {result.parent}: "
+                f"{names or 'nothing that has a name'}."
+            )  # fmt: skip
+
+    def _names(self, cgroup: str) -> list[Charged]:
+        try:
+            found = contents(cgroup, self._fs, maps=self._maps, disks=False)
+        except CgroupLayeringError:  # the kernel's files are closed here: the sum has to do
+            return []
+        return [one for one in found.largest if one.size_bytes]
+
+    def _stop(self, layer: str, cgroup: str, result: Departure) -> None:
+        failed: dict[str, str] = {}
+        for verb in ("start", "stop"):
+            # A slice that is inactive and whose cgroup is there all the same has to be started to be stopped (252).
+            if verb == "start" and self._active(layer):
+                continue
+            failed = run_jobs(self._manager, verb, [layer], self._timeout, lambda *_: None, "ignore-requirements")
+            if failed:
+                break
+        if self._populated(cgroup):
+            # The service came in between: it runs, and its layer is made active again.
+            run_jobs(self._manager, "start", [layer], self._timeout, lambda *_: None)
+            result.kept = f"{result.unit} has started meanwhile; its layer is active again."
+        elif failed:
+            result.kept = failed[layer]
+        elif self._fs.exists(cgroup):
+            result.kept = f"systemd stopped {layer}, but its cgroup is still there."
+        else:
+            result.gone = True
+
+    def _active(self, layer: str) -> bool:
+        return any(row.name == layer and row.active_state == "active" for row in self._manager.units(layer))
+
+    def _populated(self, cgroup: str) -> bool:
+        try:
+            return bool(self._fs.events(cgroup).get("populated"))
+        except KernelFileError:
+            return False

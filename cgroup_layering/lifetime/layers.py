@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""All layers of a host, with and without files, and what is known of each now."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from cgroup_layering.errors import KernelFileError
+from cgroup_layering.kernel.cgroupfs import CgroupFS
+from cgroup_layering.lifetime.drain import charged
+from cgroup_layering.lifetime.rules import Standing
+from cgroup_layering.model import OwnFiles
+from cgroup_layering.naming import slice_path, split_layer
+from cgroup_layering.systemd.manager import UNIT, Manager
+
+_GONE = ("not-found", "masked")
+_INACTIVE = ("inactive", "failed")
+
+
+@dataclass(frozen=True)
+class LayerState:
+    """One layer. `own` is None for an orphan: systemd or cgroupfs has it, and no file of ours describes it."""
+
+    layer: str
+    unit: str
+    own: OwnFiles | None
+    standing: Standing
+    active: bool
+    """Whether systemd has the slice active."""
+    gone: str = ""
+    """Why the service counts as gone from the system, in half a sentence; empty if it is there."""
+    masked: bool = False
+    dying: int = 0
+
+    @property
+    def cgroup(self) -> str:
+        """The layer's cgroup."""
+        return slice_path(self.layer)
+
+
+def layer_states(
+    own: Iterable[OwnFiles],
+    manager: Manager,
+    fs: CgroupFS,
+    clock: Callable[[], float] = time.monotonic,
+) -> list[LayerState]:
+    """Every layer that has files of ours, that systemd has loaded without any, or whose cgroup is there; by name."""
+    files = {one.layer: one for one in own}
+    loaded = {row.name for row in manager.units("*.service.slice") if row.active_state == "active"}
+    left = {entry.path.rpartition("/")[2] for entry in fs.walk() if entry.path.endswith(".service.slice")}
+    names = {name: pair[0] for name in sorted({*files, *loaded, *left}) if (pair := split_layer(name))}
+    slices = manager.properties(names, UNIT, ("ActiveState", "FragmentPath"))
+    rows = dict(zip(names.values(), manager.load(names.values()), strict=True))
+    wanted = ("LoadState", "ActiveState", "InactiveEnterTimestampMonotonic")
+    services = manager.properties(names.values(), UNIT, wanted)
+    found = []
+    for layer, unit in names.items():
+        props = services[unit]
+        active = slices[layer].get("ActiveState") == "active"
+        if layer not in files and slices[layer].get("FragmentPath"):
+            continue  # somebody else's slice of that name
+        load_state = str(props.get("LoadState", ""))
+        gone = _gone(unit, rows[unit].name, load_state)
+        populated = _populated(fs, slice_path(layer))
+        running = populated or str(props.get("ActiveState", "")) not in _INACTIVE
+        since = props.get("InactiveEnterTimestampMonotonic")
+        seconds = clock() - (since / 1e6 if isinstance(since, int) else 0.0)
+        standing = Standing(
+            installed=not gone,
+            running=running and not (gone and not populated),
+            exists=active or fs.exists(slice_path(layer)),
+            inactive_seconds=max(0.0, seconds),
+            charged_bytes=_charged(fs, slice_path(layer)),
+        )
+        dying = _dying(fs, slice_path(layer))
+        found.append(LayerState(layer, unit, files.get(layer), standing, active, gone, load_state == "masked", dying))
+    return found
+
+
+def _gone(unit: str, primary: str, load_state: str) -> str:
+    if primary != unit:
+        return f"{unit} is an alias of {primary} now"
+    if load_state in _GONE:
+        return f"{unit} is masked" if load_state == "masked" else f"{unit} is gone from the system"
+    return ""
+
+
+def _populated(fs: CgroupFS, cgroup: str) -> bool:
+    try:
+        return bool(fs.events(cgroup).get("populated"))
+    except KernelFileError:
+        return False
+
+
+def _charged(fs: CgroupFS, cgroup: str) -> int:
+    try:
+        return sum(charged(fs, cgroup))
+    except KernelFileError:
+        return 0
+
+
+def _dying(fs: CgroupFS, cgroup: str) -> int:
+    try:
+        return fs.cgroup_stat(cgroup).get("nr_dying_descendants", 0)
+    except KernelFileError:
+        return 0

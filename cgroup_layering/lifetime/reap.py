@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Apply the rules once: layers whose time is over go, files of services that are gone go with them."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cgroup_layering.config import Config
+from cgroup_layering.errors import CgroupLayeringError
+from cgroup_layering.kernel.cgroupfs import CgroupFS
+from cgroup_layering.lifetime.departure import Departure, Remover
+from cgroup_layering.lifetime.drain import drain
+from cgroup_layering.lifetime.layers import LayerState
+from cgroup_layering.lifetime.rules import Decision, Kind, Rule, Verdict, decide, parse_rule
+from cgroup_layering.moving import run_jobs
+from cgroup_layering.removal import remove_files, remove_stray_drop_ins
+from cgroup_layering.store import Store
+from cgroup_layering.systemd.manager import Manager
+
+INHERITED = ""
+"""The lifetime that a slice file says where the configuration decides."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What is to be done with one layer: its rule, what that says, and whether its files go too."""
+
+    state: LayerState
+    rule: Rule
+    decision: Decision
+    files_go: bool
+    shrink: bool = False
+    """Whether its dying cgroups are too many."""
+
+
+@dataclass
+class Reaped:
+    """What a run did, layer by layer."""
+
+    departures: list[Departure] = field(default_factory=list)
+    started: list[str] = field(default_factory=list)
+    files_removed: list[str] = field(default_factory=list)
+    shrunk: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Dying cgroups before and after, by layer."""
+    problems: list[str] = field(default_factory=list)
+
+
+def rule_of(state: LayerState, config: Config) -> Rule:
+    """The rule of a layer: its own, or the configuration's; that of an orphan goes by what is installed."""
+    if state.own is None:
+        return Rule(Kind.INSTALLED)
+    return config.rule_for(state.unit) if state.own.lifetime == INHERITED else parse_rule(state.own.lifetime)
+
+
+def steps(states: Iterable[LayerState], config: Config, release: str = "") -> list[Step]:
+    """What the rules say about each layer. Pure. Raises BadRule for a file that says no rule."""
+    count_dying = _version(release or os.uname().release) < (7, 1)
+    found = []
+    for state in states:
+        rule = rule_of(state, config)
+        decision = decide(rule, state.standing)
+        if (
+            state.own is None
+            and decision.verdict is Verdict.KEEP
+            and not state.standing.running
+            and state.standing.exists
+        ):
+            decision = Decision(Verdict.REMOVE, "no file of ours describes it any more")
+        goes = decision.verdict is Verdict.REMOVE or not state.standing.exists
+        files_go = state.own is not None and bool(state.gone) and not state.masked and goes
+        shrink = count_dying and state.dying > config.dying and decision.verdict is Verdict.KEEP
+        found.append(Step(state, rule, decision, files_go, shrink))
+    return found
+
+
+def _version(release: str) -> tuple[int, int]:
+    """Linux 7.1 gives dying cgroups' pages to their parents, so they don't pile up any more."""
+    found = re.match(r"(\d+)\.(\d+)", release)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
+class Reaper:
+    """One run."""
+
+    def __init__(
+        self, store: Store, manager: Manager, fs: CgroupFS, config: Config, remover: Remover,
+        progress: Callable[[str], None] = lambda _what: None,
+    ) -> None:  # fmt: skip
+        self._store = store
+        self._manager = manager
+        self._fs = fs
+        self._config = config
+        self._remover = remover
+        self._progress = progress
+
+    def run(self, wanted: Iterable[Step]) -> Reaped:
+        """Carry out the steps; what fails for one layer does not stop the others. Raises BusError from the reload."""
+        result = Reaped()
+        reload = False
+        for step in wanted:
+            state = step.state
+            self._progress(state.layer)
+            try:
+                if step.decision.verdict is Verdict.REMOVE:
+                    departure = self._remover.remove(state.layer, state.unit, step.decision.why)
+                    result.departures.append(departure)
+                    if not departure.gone:
+                        continue
+                elif step.decision.verdict is Verdict.START:
+                    result.problems.extend(self._start(state, result))
+                if step.files_go and remove_files(self._store, state.unit, state.layer):
+                    result.files_removed.append(state.unit)
+                    reload = True
+                if step.shrink:
+                    self._shrink(state, result)
+            except CgroupLayeringError as error:
+                result.problems.append(f"{state.layer}: {error}")
+        strays = self._stray_drop_ins()
+        if strays:
+            result.files_removed.extend(remove_stray_drop_ins(self._store, strays))
+            reload = True
+        if reload:
+            self._manager.reload()
+        return result
+
+    def _start(self, state: LayerState, result: Reaped) -> list[str]:
+        failed = run_jobs(self._manager, "start", [state.layer], 60.0, lambda *_: None)
+        if not failed:
+            result.started.append(state.layer)
+        return list(failed.values())
+
+    def _shrink(self, state: LayerState, result: Reaped) -> None:
+        def dying() -> int:
+            return self._fs.cgroup_stat(state.cgroup).get("nr_dying_descendants", 0)
+
+        before = dying()
+        aim = self._config.dying // 2
+        drain(self._fs, state.cgroup, seconds=self._config.drain_seconds, enough=lambda: dying() <= aim)
+        result.shrunk[state.layer] = (before, dying())
+
+    def _stray_drop_ins(self) -> list[Path]:
+        known = {files.drop_in for files in self._store.own().values()}
+        return [path for path in self._store.stray_drop_ins() if path not in known]
