@@ -1,33 +1,22 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Who is charged for the pages of a file, tmpfs included.
-
-Exact for what it counts: a page is counted only if the same page frame backed it before and after its owner
-was read. What moved, came or went meanwhile is counted as raced.
-"""
+"""Who is charged for the pages of files, tmpfs included: opens them and maps them into a window, many at a time."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from itertools import islice, repeat
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import Protocol, Self
 
-import numpy as np
-
+from cgroup_layering.charges.look import Looker, Sums
 from cgroup_layering.charges.model import FileCharges, FileId
 from cgroup_layering.charges.openfile import Opened, Opener, UnreadableFile, close_all, open_regular, require_regular
-from cgroup_layering.charges.pages import PageOwners
 from cgroup_layering.errors import CgroupLayeringError
 from cgroup_layering.kernel.mman import cached_pages
-from cgroup_layering.kernel.pagemap import PageMap
 from cgroup_layering.kernel.pfnfile import PAGE_SIZE
-from cgroup_layering.kernel.residency import WINDOW_PAGES, Window
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from cgroup_layering.kernel.residency import WINDOW_PAGES
 
 __all__ = ["Attributor", "FileCharges", "FileId", "Openable", "UnreadableFile", "file_charges"]
 
@@ -51,24 +40,6 @@ OnError = Callable[[CgroupLayeringError], object] | None
 Target = str | Path | int | Openable
 
 
-@dataclass
-class _Sums:
-    """What was counted of one file so far."""
-
-    resident: int
-    raced: int
-    owners: dict[int, int]
-    unmapped: dict[int, int]
-
-    def add(self, more: _Sums) -> None:
-        """Another part of the same file."""
-        self.resident += more.resident
-        self.raced += more.raced
-        for mine, theirs in ((self.owners, more.owners), (self.unmapped, more.unmapped)):
-            for owner, pages in theirs.items():
-                mine[owner] = mine.get(owner, 0) + pages
-
-
 class Attributor:
     """Attributes the pages of many files, with one window and one set of open kernel files.
 
@@ -80,23 +51,21 @@ class Attributor:
         self, *, count_mappings: bool = False, window_pages: int = WINDOW_PAGES, proc: Path = Path("/proc")
     ) -> None:
         self._count_mappings = count_mappings
-        self._pages = PageOwners(proc)
-        self._pagemap = PageMap(proc)
-        self._window = Window(window_pages)
+        self._looker = Looker(count_mappings=count_mappings, window_pages=window_pages, proc=proc)
+        self._window = self._looker.window
         self._opener = Opener()
         # what lies in the window: files, None for one that was given up, and the pages of each; of a large file that
         # began in an earlier window, which can only be the first, what was counted there
         self._files: list[Opened | None] = []
         self._mapped: list[int] = []
-        self._earlier: _Sums | None = None
+        self._earlier: Sums | None = None
+        self._all_resident = False
         self._turn = object()
 
     def close(self) -> None:
         """Close the kernel's files and give the window back."""
         self._opener.close()
-        self._window.close()
-        self._pagemap.close()
-        self._pages.close()
+        self._looker.close()
 
     def __enter__(self) -> Self:
         return self
@@ -137,7 +106,7 @@ class Attributor:
 
     def _forget(self) -> None:
         self._window.reset()
-        self._files, self._mapped, self._earlier = [], [], None
+        self._files, self._mapped, self._earlier, self._all_resident = [], [], None, False
 
     def _open(self, batch: list[Target], on_error: OnError) -> tuple[list[Opened], list[int], set[int]]:
         """What could be opened: files, their descriptors, and which of these are the caller's."""
@@ -200,6 +169,12 @@ class Attributor:
             if not self._window.free:
                 yield from self._flush(unfinished=True)
             count = min(total - done, self._window.free, STRETCH_PAGES - done % STRETCH_PAGES)
+            if count == self._window.pages:  # a quicker way than mincore to see that all or none is in memory
+                cached = cached_pages(fd, done * PAGE_SIZE, count * PAGE_SIZE)
+                if cached == 0:
+                    done += count
+                    continue
+                self._all_resident = cached == count
             self._window.map(fd, done, count)
             self._mapped[-1] += count
             done += count
@@ -209,9 +184,9 @@ class Attributor:
         files, mapped, earlier = self._files, self._mapped, self._earlier
         self._files, self._mapped, self._earlier = [], [], None
         try:
-            resident = self._window.resident()
-            sums = self._look(np.array(mapped), resident) if resident.any() else [_Sums(0, 0, {}, {}) for _ in files]
+            sums = self._looker.look(mapped, all_resident=self._all_resident)
         finally:
+            self._all_resident = False
             self._window.reset()
         if earlier is not None:
             sums[0].add(earlier)
@@ -223,43 +198,6 @@ class Attributor:
             for file, one in zip(files, sums, strict=True)
             if file is not None
         ]
-
-    def _look(self, mapped: NDArray[np.int64], resident: NDArray[np.bool_]) -> list[_Sums]:
-        """The sums of the files in the window, which have so many pages each."""
-        self._window.populate(resident)
-        words = self._window.words(self._pagemap)
-        before = self._pagemap.frames(words)
-        seen = np.flatnonzero(resident & (before != 0))
-        pfns = before[seen]
-        order = np.argsort(pfns, kind="stable")
-        pfns, seen = pfns[order], seen[order]
-        owners = self._pages.owners(pfns)
-        counts = self._pages.counts(pfns) if self._count_mappings else None
-        # a page frame that changed hands meanwhile shows here, and its owner is not believed
-        words_after = self._window.words(self._pagemap)
-        if resident.all():
-            lost = resident.copy()
-        else:  # what appeared meanwhile raced too
-            lost = self._window.resident()
-            lost |= resident
-        lost[seen] = False
-        if not np.array_equal(words_after, words):
-            steady = self._pagemap.frames(words_after)[seen] == pfns
-            lost[seen[~steady]] = True
-            seen, owners = seen[steady], owners[steady]
-            counts = None if counts is None else counts[steady]
-        files = len(mapped)
-        place = np.repeat(np.arange(files), mapped)
-        here = np.bincount(place[resident], minlength=files).tolist()
-        raced = np.bincount(place[lost], minlength=files).tolist()
-        sums = [_Sums(pages, gone, {}, {}) for pages, gone in zip(here, raced, strict=True)]
-        for file, owner, pages in _tally(place[seen], owners):
-            sums[file].owners[owner] = pages
-        if counts is not None:
-            alone = counts <= 1
-            for file, owner, pages in _tally(place[seen[alone]], owners[alone]):
-                sums[file].unmapped[owner] = pages
-        return sums
 
 
 def _open_one(target: Target) -> tuple[Opened, int]:
@@ -279,18 +217,6 @@ def _open_one(target: Target) -> tuple[Opened, int]:
             raise UnreadableFile(name, error.strerror or "unknown error") from error
         raise
     return Opened(name, status.st_dev, status.st_ino, status.st_size), fd
-
-
-def _tally(place: NDArray[np.int64], owners: NDArray[np.uint64]) -> Iterator[tuple[int, int, int]]:
-    """How often each (place, owner) pair occurs, as (place, owner, times)."""
-    if len(owners) and (owners == owners[0]).all():  # the usual case needs no sorting
-        times = np.bincount(place)
-        places = np.flatnonzero(times)
-        return zip(places.tolist(), repeat(int(owners[0])), times[places].tolist(), strict=False)
-    names, index = np.unique(owners, return_inverse=True)
-    cells, times = np.unique(place * max(len(names), 1) + index, return_counts=True)
-    places, of = np.divmod(cells, max(len(names), 1))
-    return zip(places.tolist(), names[of].tolist(), times.tolist(), strict=True)
 
 
 def file_charges(target: Target, *, count_mappings: bool = False) -> FileCharges:

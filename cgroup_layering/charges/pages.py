@@ -66,6 +66,13 @@ class PageOwners:
                 result[tails] = self._owners_of_heads(pfns[tails])
         return result
 
+    def common_owner(self, pfns: NDArray[np.uint64]) -> int:
+        """The one cgroup that all of `pfns`, which must be ascending, are charged to.
+
+        0 if there are several, if some are charged to none, or if only `owners` can tell.
+        """
+        return self._cgroups.common(pfns)
+
     def _owners_of_heads(self, tails: NDArray[np.uint64]) -> NDArray[np.uint64]:
         result = np.zeros(len(tails), dtype=np.uint64)
         bases = tails - tails % np.uint64(BLOCK)

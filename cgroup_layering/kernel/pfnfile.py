@@ -100,15 +100,40 @@ class PfnFile:
         """
         if not len(pfns):
             return np.zeros(0, dtype=np.uint64)
-        numbers = pfns.astype(np.int64)
+        buffer, shifts, counts = self._stretches(pfns)
+        result: NDArray[np.uint64] = buffer[pfns.view(np.int64) - np.repeat(shifts, counts)]
+        return result
+
+    def common(self, pfns: NDArray[np.uint64]) -> int:
+        """The word that all page frames of `pfns`, which must be in ascending order, have in common; 0 if none."""
+        if not len(pfns):
+            return 0
+        buffer, shifts, counts = self._stretches(pfns)
+        word = buffer[0]  # the first page frame's
+        same = buffer == word
+        if same.all() or same[pfns.view(np.int64) - np.repeat(shifts, counts)].all():
+            return int(word)
+        return 0
+
+    def _stretches(self, pfns: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.int64]]:
+        """Words of these page frames and of those in small gaps between them, in one array.
+
+        Also, for each stretch: what to take off a page frame's number to have its place, and how many of `pfns` it has.
+        """
+        numbers = pfns.view(np.int64)
         starts = np.concatenate(([0], np.flatnonzero(numbers[1:] - numbers[:-1] > GATHER_GAP) + 1))
         counts = np.diff(starts, append=len(pfns))
         bases = numbers[starts]
         spans = numbers[starts + counts - 1] - bases + 1
         places = np.cumsum(spans) - spans
         buffer = np.zeros(int(spans.sum()), dtype=np.uint64)
-        # all at once but for the reading: page frames of small files are all over the memory
+        # page frames of small files are all over the memory: no step more than needed for each stretch
+        view = buffer.data.cast("B")
         for base, place, span in zip(bases.tolist(), places.tolist(), spans.tolist(), strict=True):
-            self.read_into(base, buffer[place : place + span])
-        result: NDArray[np.uint64] = buffer[numbers - np.repeat(bases - places, counts)]
-        return result
+            try:
+                got = os.preadv(self._fd, [view[place * WORD : (place + span) * WORD]], base * WORD)
+            except OSError as error:
+                raise KernelFileError(self.path, error.strerror or "unknown error") from error
+            if got != span * WORD:
+                self.read_into(base, buffer[place : place + span])
+        return buffer, bases - places, counts

@@ -11,6 +11,7 @@ MADV_RANDOM, so that no readahead starts), and a page that is charged stays char
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import resource
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from cgroup_layering.kernel.pagemap import PageMap
 
 WINDOW_PAGES = 4096  # 16 MiB
+_FAULT_AROUND = (64 << 10) // PAGE_SIZE or 1  # fault_around_bytes of mm/memory.c, as it is unless somebody changed it
 # Ends of a range that are no mistake of ours: the file shrank, the disk or the memory failed.
 _EHWPOISON = 133  # asm-generic/errno.h; Python has no name for it
 _PASSING = frozenset({errno.EFAULT, _EHWPOISON, errno.EIO})
@@ -131,18 +133,31 @@ class Window:
                 self._can_populate = False
             elif number not in (errno.EINTR, errno.EAGAIN):
                 raise OSError(number, os.strerror(number))
-        self._touch_range(first, last)
+        self._touch(np.arange(first, last))
 
-    def _touch_range(self, first: int, last: int) -> None:
-        """The same for kernels without MADV_POPULATE_READ: read one byte of each page."""
+    def populate_around(self) -> None:
+        """Map the page frames of all pages, which should be resident: by far the most, not each for certain.
+
+        Made for one large file: a fault maps the resident pages around it too (filemap_map_pages() in mm/filemap.c),
+        and one fault for each 64 KiB takes less than a step for each page. `populate` does what is left.
+        """
+        mman.madvise(self._base, self.used * PAGE_SIZE, mman.MADV_RANDOM)
+        start = -(self._base // PAGE_SIZE) % _FAULT_AROUND
+        # without the right to read memory like this, everything is left to `populate`
+        with contextlib.suppress(OSError):
+            self._touch(np.unique(np.append(np.arange(start, self.used, _FAULT_AROUND), 0)))
+
+    def _touch(self, pages: NDArray[np.int64]) -> None:
+        """Read one byte of each of these pages, as kernels without MADV_POPULATE_READ need it."""
         bytes_read = np.empty(mman.IOV_MAX, dtype=np.uint8)
-        vectors = np.ones((mman.IOV_MAX, 2), dtype=np.uint64)
-        sink = np.array([bytes_read.ctypes.data, mman.IOV_MAX], dtype=np.uint64)
-        while first < last:
-            count = min(last - first, mman.IOV_MAX)
-            vectors[:count, 0] = np.arange(first, first + count, dtype=np.uint64) * PAGE_SIZE + self._base
-            got = mman.touch(vectors.ctypes.data, count, sink.ctypes.data)
-            first += max(got, 1)  # a page that can't be read is passed over
+        vectors = np.ones((len(pages), 2), dtype=np.uint64)
+        vectors[:, 0] = pages * PAGE_SIZE + self._base
+        done = 0
+        while done < len(pages):
+            count = min(len(pages) - done, mman.IOV_MAX)
+            sink = np.array([bytes_read.ctypes.data, count], dtype=np.uint64)
+            got = mman.touch(vectors[done:].ctypes.data, count, sink.ctypes.data)
+            done += max(got, 1)  # a page that can't be read is passed over
 
     def words(self, pagemap: PageMap) -> NDArray[np.uint64]:
         """What the page map says about each mapped page, undecoded. Raises as PageMap.words does."""

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cgroup_layering.charges.files import Attributor, UnreadableFile
 from cgroup_layering.charges.openfile import open_regular
@@ -134,7 +136,7 @@ def test_pages_that_went_or_moved_are_counted_and_not_attributed(
 ) -> None:
     host.set("kpagecgroup", {1: 60, 2: 60, 3: 60, 9: 61})
     with host.attributor([1, 2, 0, 3]) as attributor:
-        read = attributor._pages.owners
+        read = attributor._looker.pages.owners
 
         def move_meanwhile(pfns: np.ndarray[tuple[int], np.dtype[np.uint64]]) -> object:
             with host.pagemap.open("r+b") as file:
@@ -142,11 +144,53 @@ def test_pages_that_went_or_moved_are_counted_and_not_attributed(
                 file.write(np.array([9 | PRESENT], dtype=np.uint64).tobytes())
             return read(pfns)
 
-        monkeypatch.setattr(attributor._pages, "owners", move_meanwhile)
+        monkeypatch.setattr(attributor._looker.pages, "owners", move_meanwhile)
         (found,) = attributor.charges([make(folder / "a", 4)])
     assert found.owners == {60: 2}
     assert found.resident_pages == 4
     assert found.raced_pages == 2
+
+
+def test_a_page_that_moved_is_not_believed_where_all_have_one_owner(
+    host: Host, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.set("kpagecgroup", {1: 60, 2: 60, 3: 60, 9: 61})
+    with host.attributor([1, 2, 3]) as attributor:
+        common = attributor._looker.pages.common_owner
+
+        def move_meanwhile(pfns: np.ndarray[tuple[int], np.dtype[np.uint64]]) -> int:
+            owner = common(pfns)
+            with host.pagemap.open("r+b") as file:
+                file.seek((attributor._window._base // PAGE_SIZE + 1) * 8)
+                file.write(np.array([9 | PRESENT], dtype=np.uint64).tobytes())
+            return owner
+
+        monkeypatch.setattr(attributor._looker.pages, "common_owner", move_meanwhile)
+        (found,) = attributor.charges([make(folder / "a", 3)])
+    # looked up once more, the first word read being out of date: 1 and 3 stay, 2 is another page frame now
+    assert found.owners == {60: 2}
+    assert (found.resident_pages, found.raced_pages) == (3, 1)
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, FRAMES - 1), st.sampled_from([0, 60, 61])), min_size=1, max_size=WINDOW),
+    st.lists(st.integers(0, 4), max_size=6),
+)
+def test_the_short_way_finds_what_the_long_one_finds(
+    tmp_path_factory: pytest.TempPathFactory, frames: list[tuple[int, int]], sizes: list[int]
+) -> None:
+    """Whoever is charged, and wherever the page frames lie; counting mappings takes the long way."""
+    folder = tmp_path_factory.mktemp("both-ways")
+    host = Host(folder / "proc")
+    host.set("kpagecgroup", dict(frames))
+    files = [make(folder / str(number), pages) for number, pages in enumerate(sizes)]
+    backing = ([pfn for pfn, _ in frames] * WINDOW)[:WINDOW]
+    with host.attributor(backing) as attributor:
+        short = [(one.owners, one.resident_pages, one.raced_pages) for one in attributor.charges(files)]
+    with host.attributor(backing, count_mappings=True) as attributor:
+        long = [(one.owners, one.resident_pages, one.raced_pages) for one in attributor.charges(files)]
+    assert short == long
+    assert sum(pages for _, pages, _ in short) == sum(sizes)
 
 
 def test_each_kind_of_no_file_has_its_sentence(host: Host, folder: Path) -> None:

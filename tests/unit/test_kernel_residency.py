@@ -96,6 +96,25 @@ def test_kernels_without_populate_are_touched_page_by_page(fd: int, tmp_path: Pa
         assert mapped_pages(window) == 64
 
 
+def test_populating_around_leaves_nothing_to_do_for_a_file_in_memory(fd: int) -> None:
+    with Window() as window:
+        window.map(fd, 0, 64)
+        window.populate_around()
+        assert mapped_pages(window) == 64
+
+
+def test_populating_around_is_no_error_where_the_file_shrank(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(bytes(64 * PAGE_SIZE))
+    fd = os.open(path, os.O_RDWR)
+    with Window() as window:
+        window.map(fd, 0, 64)
+        os.ftruncate(fd, 20 * PAGE_SIZE)
+        window.populate_around()
+        assert mapped_pages(window) <= 20
+    os.close(fd)
+
+
 def test_several_files_lie_one_behind_another(fd: int, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.write_bytes(bytes(3 * PAGE_SIZE))
