@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from cgroup_layering.cli.looks import View, documented
-from cgroup_layering.cli.options import Span, output_options, units_argument
+from cgroup_layering.cli.options import NamedPath, Span, output_options, units_argument
 from cgroup_layering.cli.session import Session
 from cgroup_layering.errors import ExitCode
 from cgroup_layering.output.charges import Sizes
@@ -26,7 +26,7 @@ SORTS = ("size", "name", "file", "shmem", "anon", "swap")
     "--path",
     "paths",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=NamedPath(),
     help="Files, folders or mounts; with --cgroup: where to look.",
 )
 @click.option("--cgroup", "cgroups", multiple=True, metavar="CGROUP", help="What is charged there: a path or a unit.")

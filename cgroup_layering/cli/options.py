@@ -72,6 +72,18 @@ class Span(click.ParamType):
         return seconds
 
 
+class NamedPath(click.ParamType):
+    """A path as it was given; the empty one would stand for the working directory."""
+
+    name = "PATH"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """The path."""
+        if not str(value):
+            self.fail("it is empty.", param, ctx)
+        return Path(value)
+
+
 def output_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """--json, --no-legend, -q: they become the argument `output`."""
 
