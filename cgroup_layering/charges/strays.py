@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -36,13 +35,14 @@ class LayerPages:
 
 
 def mappers(proc: Path = PROC) -> dict[FileId, set[str]]:
-    """Which cgroups map each file, this process left out: one look at all processes serves every service."""
+    """Which cgroups map each file: one look at all processes serves every service.
+
+    This process counts too: what it maps can't be evicted, and may be charged to it.
+    """
     found: dict[FileId, set[str]] = {}
     misses = Misses()
     maps = MappedFiles(misses, proc)
     for pid in all_pids(proc):
-        if pid == os.getpid():
-            continue
         try:
             lines = (proc / str(pid) / "cgroup").read_text().splitlines()
         except OSError:

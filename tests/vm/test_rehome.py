@@ -116,7 +116,7 @@ def test_files_on_tmpfs(fresh: Machine, migrated: dict[str, Any]) -> None:
     )
     before = fresh.ok(facts)
     (one,) = fresh.json("rehome", REDIS, "--path", SHM)["rehomed"]
-    assert one["left"] == {"on tmpfs": 512} and one["copied_bytes"] == 0
+    assert one["left"]["on tmpfs"] == 512 and one["copied_bytes"] == 0
     refused = fresh.tool("rehome", REDIS, "--tmpfs", "--path", SHM)
     assert refused.code == 1 and "is running" in refused.err
     (one,) = fresh.json("rehome", REDIS, "--now", "--tmpfs", "--path", SHM)["rehomed"]
