@@ -26,12 +26,24 @@ WAITING = "waiting"
 POLL = 0.02
 
 
+class Vanished(UnreadableFile):
+    """The file that was meant is not there any more."""
+
+
 def main(folder: Path) -> None:
     """Carry out the order in `folder` and leave a report there. Nothing that happens to one file stops the others."""
     order = json.loads((folder / ORDER).read_text())
     (folder / WAITING).touch()
     stopped = _wait_until_empty(order["wait_for"], order["wait_seconds"])
-    report: dict[str, Any] = {"stopped": stopped, "problems": []}
+    report: dict[str, Any] = {"stopped": stopped, "problems": [], "vanished": 0}
+
+    def note(file: dict[str, Any], error: OSError | UnreadableFile) -> None:
+        # Services replace files when they stop: those that are gone have nothing in memory any more.
+        if isinstance(error, Vanished | FileNotFoundError):
+            report["vanished"] += 1
+        else:
+            report["problems"].append(str(error) if isinstance(error, UnreadableFile) else f"{file['path']}: {error}")
+
     evicted: list[tuple[dict[str, Any], list[Stretch]]] = []
     before = dropped = 0
     for file in order["files"]:
@@ -42,7 +54,7 @@ def main(folder: Path) -> None:
             finally:
                 os.close(fd)
         except (OSError, UnreadableFile) as error:
-            report["problems"].append(f"{file['path']}: {error}")
+            note(file, error)
             continue
         before += pages(found.before)
         dropped += pages(found.gone)
@@ -52,7 +64,7 @@ def main(folder: Path) -> None:
         try:
             copied += recopy(Path(file["path"]), (file["device"], file["inode"]))
         except (OSError, UnreadableFile) as error:
-            report["problems"].append(f"{file['path']}: {error}")
+            note(file, error)
     _notify_ready()
     read = 0
     for file, stretches in evicted:
@@ -63,7 +75,7 @@ def main(folder: Path) -> None:
             finally:
                 os.close(fd)
         except (OSError, UnreadableFile) as error:
-            report["problems"].append(f"{file['path']}: {error}")
+            note(file, error)
     report |= {"resident_pages": before, "evicted_pages": dropped, "reread_bytes": read, "copied_bytes": copied}
     draft = folder / f"{REPORT}.new"
     draft.write_text(json.dumps(report))
@@ -72,11 +84,16 @@ def main(folder: Path) -> None:
 
 def _open(file: dict[str, Any]) -> tuple[int, int]:
     """The file that was meant and no other that took its name, and its size in bytes."""
-    fd = open_regular(file["path"])
+    try:
+        fd = open_regular(file["path"])
+    except UnreadableFile as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            raise Vanished(file["path"], error.reason) from error
+        raise
     status = os.fstat(fd)
     if (status.st_dev, status.st_ino) != (file["device"], file["inode"]):
         os.close(fd)
-        raise UnreadableFile(file["path"], "another file has taken its place meanwhile")
+        raise Vanished(file["path"], "another file has taken its place meanwhile")
     return fd, status.st_size
 
 
