@@ -55,6 +55,7 @@ def test_the_default_keeps_the_layer_of_an_installed_service(hello: Machine) -> 
     assert exists(hello) and int(hello.cgroup_file(CGROUP, "memory.current")) > 100 * MIB
 
 
+@pytest.mark.long
 def test_draining_gives_up_cache_and_no_more(hello: Machine) -> None:
     (one,) = hello.json("drain", "hello", "--to", "80M")["layers"]
     assert one["stopped"] == "done" and 40 * MIB < one["after_bytes"] <= 80 * MIB
@@ -104,6 +105,7 @@ def test_an_idle_layer_goes_and_comes_back_with_the_service(hello: Machine) -> N
     assert hello.json("reap")["layers"] == [], "it runs"
 
 
+@pytest.mark.long
 def test_forever_and_charged(hello: Machine) -> None:
     hello.ok(f"systemctl stop hello; {CLEAN}")
     hello.tool_ok("drain", "hello")
@@ -124,6 +126,7 @@ def test_forever_and_charged(hello: Machine) -> None:
     hello.ok("rm /etc/cgroup-layering/10-test.toml")
 
 
+@pytest.mark.long
 def test_a_masked_service_keeps_its_files(hello: Machine) -> None:
     run_once(hello)
     hello.ok(f"{CLEAN}; mv /etc/systemd/system/hello.service /usr/lib/systemd/system/; systemctl daemon-reload")
@@ -134,7 +137,7 @@ def test_a_masked_service_keeps_its_files(hello: Machine) -> None:
     hello.ok("systemctl unmask --quiet hello")
 
 
-@pytest.mark.parametrize("seconds", [45, pytest.param(600, marks=[pytest.mark.long, pytest.mark.timeout(1500)])])
+@pytest.mark.parametrize("seconds", [20, pytest.param(600, marks=[pytest.mark.long, pytest.mark.timeout(1500)])])
 def test_reap_never_stops_a_service_that_starts(hello: Machine, seconds: int) -> None:
     """Both in a loop, as fast as they go: no stop of the service is ours, and no start of it fails."""
     hello.write(
