@@ -43,6 +43,6 @@ def make_tree(top: Path, files: int) -> list[str]:
     return names
 
 
-def tree_pages(files: int) -> int:
-    """How many pages the first so many files of the tree have."""
-    return sum(pages_in(SIZES[number % len(SIZES)]) for number in range(files))
+def tree_pages(first: int, behind: int) -> int:
+    """How many pages these files of the tree have."""
+    return sum(pages_in(SIZES[number % len(SIZES)]) for number in range(first, behind))

@@ -14,13 +14,15 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from statistics import median
 
 from benchguest.engine import attribute, scan
 from benchguest.making import MIB, make_file, make_tree, pages_in, tree_pages
 from benchguest.timing import command, in_turn
 
-BIG, SMALL = 512 * MIB, 128 * MIB
-MANY, FEW = 10_000, 2_500
+BIG, LARGE = 512 * MIB, 256 * MIB
+MANY = 10_000
+PARTS = 4
 RSS_BOUND_MIB = 64.0
 Samples = tuple[str, list[float], list[float]]
 
@@ -34,7 +36,6 @@ class Bench:
         shutil.rmtree(self.made, ignore_errors=True)
         self.made.mkdir()
         self.big = str(make_file(self.made / "big", BIG))
-        self.small = str(make_file(self.made / "small", SMALL))
         self.names = make_tree(self.made / "tree", MANY)
 
     def host_vs_dd(self) -> Samples:
@@ -50,32 +51,38 @@ class Bench:
 
     def tree_vs_fincore(self) -> Samples:
         # one process: the names fit into one command line
-        return "s", *in_turn(partial(attribute, self.names, tree_pages(MANY)), command("fincore", *self.names), 9)
+        return "s", *in_turn(partial(attribute, self.names, tree_pages(0, MANY)), command("fincore", *self.names), 9)
 
     def rss(self) -> Samples:
         """A process of its own that scans the host and looks at the big file and the tree."""
-        words = [sys.executable, "-m", "benchguest.peak", self.big, str(pages_in(BIG)), str(tree_pages(MANY))]
+        words = [sys.executable, "-m", "benchguest.peak", self.big, str(pages_in(BIG)), str(tree_pages(0, MANY))]
         names = "\n".join(self.names)
         done = [subprocess.run(words, check=True, input=names, text=True, stdout=subprocess.PIPE) for _ in range(3)]
         return "MiB", [float(one.stdout) for one in done], [RSS_BOUND_MIB]
 
     def growth(self) -> Samples:
-        """Microseconds per page of a file and per file of a tree, large against small: the worse of the two."""
+        """Microseconds per page of a file and per file of a tree, whole and in four parts: the worse of the two.
 
-        def each(large: Callable[[], None], small: Callable[[], None], many: int, few: int, what: str) -> Samples:
-            mine, theirs = in_turn(large, small, 7)
-            return f"µs/{what}", [value / many * 1e6 for value in mine], [value / few * 1e6 for value in theirs]
+        The parts are looked at one after the other, so that the processor's caches see as much either way, and only
+        what grows faster than the size makes a difference.
+        """
 
-        many, few = pages_in(BIG), pages_in(SMALL)
-        pages = each(partial(attribute, [self.big], many), partial(attribute, [self.small], few), many, few, "page")
-        files = each(
-            partial(attribute, self.names, tree_pages(MANY)),
-            partial(attribute, self.names[:FEW], tree_pages(FEW)),
-            MANY,
-            FEW,
-            "file",
-        )
-        return max(pages, files, key=lambda samples: sorted(samples[1])[3] / sorted(samples[2])[3])
+        def each(what: str, items: int, looks: list[Callable[[], None]]) -> Samples:
+            whole, *parts = looks
+            mine, theirs = in_turn(whole, lambda: [part() for part in parts], 7)
+            return f"µs/{what}", [value / items * 1e6 for value in mine], [value / items * 1e6 for value in theirs]
+
+        few = MANY // PARTS
+        trees = [(0, MANY), *((first, first + few) for first in range(0, MANY, few))]
+        files = each("file", MANY, [partial(attribute, self.names[a:b], tree_pages(a, b)) for a, b in trees])
+        Path(self.big).unlink()  # the guest's memory has no room for all of them
+        sizes = [LARGE, *(LARGE // PARTS for _ in range(PARTS))]
+        made = [(str(make_file(self.made / f"large{n}", size)), pages_in(size)) for n, size in enumerate(sizes)]
+        pages = each("page", pages_in(LARGE), [partial(attribute, [path], count) for path, count in made])
+        for path, _ in made:
+            Path(path).unlink()
+        self.big = str(make_file(self.made / "big", BIG))
+        return max(pages, files, key=lambda samples: median(samples[1]) / median(samples[2]))
 
     def start(self) -> Samples:
         ours = command("cgroup-layering", "--help")

@@ -23,8 +23,8 @@ BOUNDS: Mapping[str, Bound] = {
     "charges.file.vs-page-types": Bound(0.5, "page-types -f FILE -C -l, 512 MiB"),
     "charges.tree.vs-fincore": Bound(1.0, "fincore FILE..., 10,000 files"),
     "charges.rss": Bound(1.0, "64 MiB"),
-    # Linear is 1, squared would be 4 over a fourfold size; the rest is for noise and caches that are outgrown.
-    "charges.growth": Bound(1.5, "the same at a quarter of the size"),
+    # Linear is 1, squared would be 4, as the size is fourfold; what is between is for noise.
+    "charges.growth": Bound(1.5, "the same in four parts, one after the other"),
     "cli.start": Bound(1.5, "python3 -c 'import click'"),
 }
 
