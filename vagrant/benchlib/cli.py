@@ -16,8 +16,9 @@ from pathlib import Path
 from demolib.guest import DemoError, Guest, lab, say
 from lablib.paths import SUITES, LabError
 
+from benchlib import shutdown
 from benchlib.peers import page_types
-from benchlib.rows import BOUNDS, Row, missing, row_of
+from benchlib.rows import BOUNDS, BY_NAME, Row, missing, row_of
 from benchlib.table import show
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,10 +49,12 @@ def main() -> int:
     rows: list[Row] = []
     try:
         guest = _prepare(suites[0], package.resolve())
-        for line in guest.lines(
-            f"cd {_FOLDER} && python3 -m benchguest.measure . {' '.join(options.names)}", _PATIENCE
-        ):
-            rows.append(_row(line))
+        inside = [name for name in options.names if name not in BY_NAME]
+        if inside or not options.names:
+            for line in guest.lines(f"cd {_FOLDER} && python3 -m benchguest.measure . {' '.join(inside)}", _PATIENCE):
+                rows.append(_row(line))
+        if shutdown.NAME in options.names:
+            rows.append(_row(json.dumps(shutdown.samples(guest))))
     except (DemoError, LabError) as error:
         say(str(error), "bench")
     _write(rows)

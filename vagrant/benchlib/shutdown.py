@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 
@@ -49,10 +50,8 @@ def _boot_id(guest: Guest) -> str:
 
 def _reboot(guest: Guest) -> None:
     before = _boot_id(guest)
-    try:
+    with contextlib.suppress(DemoError):  # the connection is gone before the answer
         guest.run("systemctl reboot", timeout=30)
-    except DemoError:
-        pass  # the connection is gone before the answer
     deadline = time.monotonic() + _PATIENCE
     while time.monotonic() < deadline:
         time.sleep(3)
