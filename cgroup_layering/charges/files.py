@@ -86,15 +86,15 @@ class Attributor:
         turn = self._turn = object()
         self._forget()
         try:
-            for file in self._all(targets, on_error):
-                yield file
+            for found in self._all(targets, on_error):
+                yield from found
                 if self._turn is not turn:
                     raise RuntimeError("another look at files has begun before this one was done")
         finally:
             if self._turn is turn:
                 self._forget()
 
-    def _all(self, targets: Iterable[Target], on_error: OnError) -> Iterator[FileCharges]:
+    def _all(self, targets: Iterable[Target], on_error: OnError) -> Iterator[list[FileCharges]]:
         remaining = iter(targets)
         while batch := list(islice(remaining, OPEN_AT_ONCE)):
             files, fds, borrowed = self._open(batch, on_error)
@@ -102,7 +102,7 @@ class Attributor:
                 yield from self._map(files, fds, on_error)
             finally:
                 close_all([fd for fd in fds if fd not in borrowed] if borrowed else fds)
-        yield from self._flush()
+        yield self._flush()
 
     def _forget(self) -> None:
         self._window.reset()
@@ -135,7 +135,7 @@ class Attributor:
                 borrowed.add(fd)
         return files, fds, borrowed
 
-    def _map(self, files: list[Opened], fds: list[int], on_error: OnError) -> Iterator[FileCharges]:
+    def _map(self, files: list[Opened], fds: list[int], on_error: OnError) -> Iterator[list[FileCharges]]:
         """Map files into the window; look at it, empty it and go on whenever it is full."""
         sizes = [-(-file.size_bytes // PAGE_SIZE) for file in files]
         at = 0
@@ -154,9 +154,9 @@ class Attributor:
                     on_error(failure)
             at = end + 1
         if len(self._files) >= FILES_AT_ONCE:
-            yield from self._flush()
+            yield self._flush()
 
-    def _map_in_pieces(self, file: Opened, fd: int, total: int) -> Iterator[FileCharges]:
+    def _map_in_pieces(self, file: Opened, fd: int, total: int) -> Iterator[list[FileCharges]]:
         self._files.append(file)
         self._mapped.append(0)
         done = 0
@@ -167,7 +167,7 @@ class Attributor:
                     done += stretch
                     continue
             if not self._window.free:
-                yield from self._flush(unfinished=True)
+                yield self._flush(unfinished=True)
             count = min(total - done, self._window.free, STRETCH_PAGES - done % STRETCH_PAGES)
             if count == self._window.pages:  # a quicker way than mincore to see that all or none is in memory
                 cached = cached_pages(fd, done * PAGE_SIZE, count * PAGE_SIZE)
@@ -193,8 +193,9 @@ class Attributor:
         if unfinished:
             self._files, self._mapped, self._earlier = [files.pop()], [0], sums.pop()
         counted = self._count_mappings
+        make = tuple.__new__  # what FileCharges() comes to
         return [
-            FileCharges(*file, one.resident, one.owners, one.unmapped if counted else None, one.raced)
+            make(FileCharges, (*file, one.resident, one.owners, one.unmapped if counted else None, one.raced))
             for file, one in zip(files, sums, strict=True)
             if file is not None
         ]

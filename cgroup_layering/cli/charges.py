@@ -9,11 +9,9 @@ from pathlib import Path
 
 import click
 
-from cgroup_layering.cli.looks import View, documented
 from cgroup_layering.cli.options import NamedPath, Span, output_options, units_argument
 from cgroup_layering.cli.session import Session
 from cgroup_layering.errors import ExitCode
-from cgroup_layering.output.charges import Sizes
 from cgroup_layering.output.tables import JsonMode, Output
 from cgroup_layering.requirements import check_cgroups, check_root_rights
 
@@ -56,6 +54,10 @@ def command(
         raise click.UsageError("--watch prints one document a line: use --json=short with it.")
     if bpf and (units or paths or cgroups):
         raise click.UsageError("--bpf shows all bpf maps; UNITs and --cgroup show theirs anyway.")
+    # numpy takes its time: whoever made a mistake is told so before.
+    from cgroup_layering.cli.looks import View, documented
+    from cgroup_layering.output.charges import Sizes
+
     fs = check_cgroups()
     session = Session() if units else None
     while True:
