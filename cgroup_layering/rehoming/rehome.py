@@ -9,12 +9,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
 from cgroup_layering.charges.bpf_maps import BpfMap
 from cgroup_layering.charges.files import Attributor
+from cgroup_layering.charges.service_files import Use
 from cgroup_layering.charges.usage import Target, Usage, usages
 from cgroup_layering.errors import CgroupLayeringError
 from cgroup_layering.kernel.cgroupfs import CgroupFS
@@ -99,11 +100,14 @@ class Rehomer:
         """See what is to be done; `targets` by layer. Raises as usages does."""
         for layer, usage in zip(targets, usages(targets.values(), self._fs, self._maps), strict=True):
             choice = choose(usage, layer, self._memory, self._shared, self._tmpfs)
-            folder = Path(self._folder.name) / secrets.token_hex(8)
-            folder.mkdir(mode=0o700)
             result = Rehomed(usage.target.unit, _strays(usage))
             result.resident_pages_before = sum(used.row.resident_pages for used in choice.files)
-            self._jobs.append(_Job(choice, usage.target, result, folder))
+            self._jobs.append(_Job(choice, usage.target, result, self._new_folder()))
+
+    def _new_folder(self) -> Path:
+        folder = Path(self._folder.name) / secrets.token_hex(8)
+        folder.mkdir(mode=0o700)
+        return folder
 
     def begin(self, stops: Mapping[str, Stop]) -> None:
         """Start the workers and wait until they are up.
@@ -148,18 +152,22 @@ class Rehomer:
             job.name = ""
 
     def finish(self) -> list[Rehomed]:
-        """Wait for the workers, look again, and say what was done."""
-        self._collect()
-        for job in self._jobs:
-            if job.report is not None:
-                result = job.result
-                result.evicted_pages = int(job.report["evicted_pages"])
-                result.reread_bytes = int(job.report["reread_bytes"])
-                result.copied_bytes = int(job.report["copied_bytes"])
-                result.problems.extend(map(str, job.report["problems"]))
-                if not job.report["stopped"]:
-                    result.problems.append(f"{result.unit} did not stop in time; what it maps was left.")
+        """Wait for the workers, look again, and say what was done.
+
+        What a service wrote while it stopped is of the old instance still: it is rehomed beside the new one.
+        """
+        self._collect(self._jobs)
+        if later := self._look():
+            for job in later:
+                self._start(job, None)
+            self._collect(later)
+            self._look()
+        return [job.result for job in self._jobs]
+
+    def _look(self) -> list[_Job]:
+        """See what is left outside the layers; what could be moved of it now."""
         targets = [self._now(job.target) for job in self._jobs]
+        later = []
         with Attributor() as attributor:
             for job, usage in zip(self._jobs, usages(targets, self._fs, self._maps), strict=True):
                 job.result.stray_pages_after = _strays(usage)
@@ -169,7 +177,11 @@ class Rehomer:
                 paths = [Path(used.row.path) for used in job.choice.files]
                 found = attributor.charges(paths, on_error=lambda _error: None)
                 job.result.resident_pages_after = sum(charges.resident_pages for charges in found)
-        return [job.result for job in self._jobs]
+                choice = choose(usage, job.choice.layer, self._memory, self._shared, tmpfs=False)
+                free = tuple(used for used in choice.evict if not used.uses & {Use.MAPPED, Use.EXECUTABLE})
+                if free:
+                    later.append(_Job(replace(choice, evict=free), usage.target, job.result, self._new_folder()))
+        return later
 
     def _inodes(self, home: str) -> frozenset[int]:
         try:
@@ -182,8 +194,20 @@ class Rehomer:
         stayed = bool(target.running) and self._fs.exists(target.running)
         return Target(target.unit, target.home, target.folders, target.running if stayed else "")
 
-    def _collect(self) -> None:
-        waiting = [job for job in self._jobs if job.name]
+    def _collect(self, jobs: list[_Job]) -> None:
+        """Wait for the workers and take in their reports."""
+        self._wait([job for job in jobs if job.name])
+        for job in jobs:
+            if job.report is not None:
+                result = job.result
+                result.evicted_pages += int(job.report["evicted_pages"])
+                result.reread_bytes += int(job.report["reread_bytes"])
+                result.copied_bytes += int(job.report["copied_bytes"])
+                result.problems.extend(map(str, job.report["problems"]))
+                if not job.report["stopped"]:
+                    result.problems.append(f"{result.unit} did not stop in time; what it maps was left.")
+
+    def _wait(self, waiting: list[_Job]) -> None:
         deadline = time.monotonic() + self._timeout
         while waiting:
             waiting = [job for job in waiting if not _read(job)]

@@ -112,11 +112,14 @@ def test_what_is_mapped_waits_for_a_restart(fresh: Machine, migrated: dict[str, 
 
 
 def test_files_on_tmpfs(fresh: Machine, migrated: dict[str, Any]) -> None:
-    """Copied only when asked for and when the service is down; everything but the pages stays."""
+    """Copied only when asked for and when the service is down; everything but the pages stays.
+
+    It is not redis's own: RemoveIPC=yes of its unit would remove it at the stop.
+    """
     facts = f"stat -c '%U %G %a %y %s %b' {SHM}/state; sha256sum {SHM}/state"
     fresh.ok(
-        f"mkdir -m 700 {SHM} && chown redis:redis {SHM} && head -c {2 * MIB} /dev/urandom > {SHM}/state && "
-        f"chown redis:redis {SHM}/state && chmod 640 {SHM}/state && touch -d 2001-02-03 {SHM}/state"
+        f"mkdir -m 700 {SHM} && chown daemon:daemon {SHM} && head -c {2 * MIB} /dev/urandom > {SHM}/state && "
+        f"chown daemon:daemon {SHM}/state && chmod 640 {SHM}/state && touch -d 2001-02-03 {SHM}/state"
     )
     before = fresh.ok(facts)
     (one,) = fresh.json("rehome", REDIS, "--path", SHM)["rehomed"]
