@@ -142,10 +142,10 @@ class Window:
         and one fault for each 64 KiB takes less than a step for each page. `populate` does what is left.
         """
         mman.madvise(self._base, self.used * PAGE_SIZE, mman.MADV_RANDOM)
-        start = -(self._base // PAGE_SIZE) % _FAULT_AROUND
+        start = _FAULT_AROUND - self._base // PAGE_SIZE % _FAULT_AROUND  # a fault maps an aligned stretch
         # without the right to read memory like this, everything is left to `populate`
         with contextlib.suppress(OSError):
-            self._touch(np.unique(np.append(np.arange(start, self.used, _FAULT_AROUND), 0)))
+            self._touch(np.concatenate(([0], np.arange(start, self.used, _FAULT_AROUND))))
 
     def _touch(self, pages: NDArray[np.int64]) -> None:
         """Read one byte of each of these pages, as kernels without MADV_POPULATE_READ need it."""
