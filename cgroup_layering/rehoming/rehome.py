@@ -212,9 +212,11 @@ class Rehomer:
         while waiting:
             waiting = [job for job in waiting if not _read(job)]
             names = [job.name for job in waiting]
+            # Before the states: a unit whose start is still queued is inactive too, and has not ended.
+            queued = set(self._manager.jobs().values())
             found = self._manager.properties(names, UNIT, ("ActiveState",))
             for job in list(waiting):
-                ended = found[job.name].get("ActiveState") in ("inactive", "failed")
+                ended = job.name not in queued and found[job.name].get("ActiveState") in ("inactive", "failed")
                 if ended and not _read(job):
                     job.result.problems.append(f"{job.name} ended without a report; see `journalctl -u {job.name}`.")
                 if ended:
