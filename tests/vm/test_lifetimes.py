@@ -137,7 +137,9 @@ def test_a_masked_service_keeps_its_files(hello: Machine) -> None:
     hello.ok("systemctl unmask --quiet hello")
 
 
-@pytest.mark.parametrize("seconds", [20, pytest.param(600, marks=[pytest.mark.long, pytest.mark.timeout(1500)])])
+@pytest.mark.long
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize("seconds", [20, 600])
 def test_reap_never_stops_a_service_that_starts(hello: Machine, seconds: int) -> None:
     """Both in a loop, as fast as they go: no stop of the service is ours, and no start of it fails."""
     hello.write(

@@ -150,7 +150,7 @@ def test_rollback_leaves_a_later_enable_alone(limited: Machine) -> None:
     assert limited.tool("is-enabled", "limited").out == "enabled\n"
 
 
-@pytest.mark.parametrize("tracking", ["instance", "service"])
+@pytest.mark.parametrize("tracking", ["instance", pytest.param("service", marks=pytest.mark.long)])
 def test_demo_service(fresh: Machine, tracking: str) -> None:
     """A file, a tmpfs file and a bpf map: lost by the plain service, kept by the layer in both trackings."""
     persist = f"python3 {GUEST}/persist"
