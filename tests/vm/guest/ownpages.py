@@ -134,8 +134,8 @@ def measure(unit: str, restarts: int) -> dict[str, object]:
     systemctl("stop", unit)
     os.sync()
     Path("/proc/sys/vm/drop_caches").write_text("3\n")
-    systemctl("reset-failed", unit)
-    systemctl("start", unit)
+    # A socket may have started it again before the caches were dropped: then a start would read nothing anew.
+    restart(unit)
     entity = entity_of(unit)
     reader = Reader()
     taken: Pages = {}
