@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from cgroup_layering.errors import CgroupLayeringError, KernelFileError
 from cgroup_layering.kernel.cgroupfs import CgroupFS
+from cgroup_layering.kernel.reclaim import TimeIsUp, reclaim
 
 STEP_BYTES = 16 << 20
 GAIN_BYTES = 64 << 10
@@ -112,7 +113,11 @@ def drain(
                 break
             wanted = min(STEP_BYTES, now - floor_bytes)
             try:
-                os.write(descriptor, f"{wanted}{option}".encode())
+                reclaim(descriptor, f"{wanted}{option}", deadline - clock())
+            except TimeIsUp:
+                stopped = Stopped.DEADLINE
+                now, swapped = charged(fs, cgroup)
+                break
             except OSError as error:
                 if error.errno == errno.EINVAL and option:
                     option = ""  # Linux before 6.9
@@ -120,7 +125,7 @@ def drain(
                 if error.errno == errno.ENODEV:
                     stopped = Stopped.GONE
                     break
-                if error.errno not in (errno.EAGAIN, errno.EINTR):
+                if error.errno != errno.EAGAIN:
                     raise KernelFileError(path, error.strerror or "unknown error") from error
             before = now
             now, swapped = charged(fs, cgroup)

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,9 @@ from hypothesis import strategies as st
 
 from cgroup_layering.config import Config, ConfigError, load, merge
 from cgroup_layering.errors import HostUnsuitable
+from cgroup_layering.kernel.cgroupfs import CgroupFS
 from cgroup_layering.lifetime.departure import check_kernel
+from cgroup_layering.lifetime.drain import FILE, Drained, Stopped, drain
 from cgroup_layering.lifetime.layers import LayerState
 from cgroup_layering.lifetime.reap import steps
 from cgroup_layering.lifetime.rules import BadRule, Kind, Rule, Standing, Verdict, decide, parse_rule
@@ -155,6 +160,27 @@ def test_errors_name_file_and_line(text: str, expected: tuple[int, str]) -> None
         merge(Config(), text, HERE)
     assert (caught.value.line, expected[1] in str(caught.value)) == (expected[0], True), str(caught.value)
     assert str(caught.value).startswith(f"{HERE}:{expected[0]}: ")
+
+
+def test_a_reclaim_that_blocks_ends_with_the_deadline(tmp_path: Path) -> None:
+    """A full pipe stands for a kernel that is at it: the write sleeps until a signal comes."""
+    (tmp_path / "cgroup.controllers").touch()
+    folder = tmp_path / "a"
+    folder.mkdir()
+    (folder / "memory.current").write_text(f"{1 << 30}\n")
+    (folder / "memory.swap.current").write_text("4096\n")
+    os.mkfifo(folder / FILE)
+    reader = os.open(folder / FILE, os.O_RDWR | os.O_NONBLOCK)
+    try:
+        with contextlib.suppress(BlockingIOError):
+            while os.write(reader, bytes(4096)):
+                pass
+        found = drain(CgroupFS(tmp_path), "/a", seconds=0.3)
+    finally:
+        os.close(reader)
+    assert found == Drained(1 << 30, 1 << 30, 4096, 4096, Stopped.DEADLINE)
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+    assert signal.getsignal(signal.SIGALRM) is signal.SIG_DFL
 
 
 def test_files_in_the_order_of_their_names(tmp_path: Path) -> None:
