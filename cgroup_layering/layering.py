@@ -13,6 +13,7 @@ from cgroup_layering.moving import Progress, State, run_jobs, states
 from cgroup_layering.naming import slice_path
 from cgroup_layering.removal import remove_files
 from cgroup_layering.settling import settle
+from cgroup_layering.stopping import stop_empty
 from cgroup_layering.store import Store
 from cgroup_layering.systemd.manager import Manager
 from cgroup_layering.transaction import FileTransaction, Outcome, write_plan
@@ -144,13 +145,4 @@ class Layerer:
                 )
         outcome.written = [unit for unit in outcome.written if unit not in broken]
         layers = [service.layering.layer for service in broken.values() if service.layering is not None]
-        run_jobs(manager, "stop", self._empty(layers), self._timeout, self._progress, "ignore-requirements")
-
-    @staticmethod
-    def _empty(layers: list[str]) -> list[str]:
-        fs = CgroupFS()
-        return [
-            layer
-            for layer in layers
-            if fs.exists(slice_path(layer)) and not fs.events(slice_path(layer)).get("populated")
-        ]
+        stop_empty(manager, CgroupFS(), layers, self._timeout)

@@ -33,11 +33,12 @@ def remove_files(store: Store, unit: str, layer: str, folders: Iterable[Path] = 
     return gone
 
 
-def remove_stray_drop_ins(store: Store, paths: Iterable[Path]) -> list[str]:
-    """Remove drop-ins of ours whose slice file is gone; the units they belonged to."""
+def remove_stray_drop_ins(store: Store) -> list[str]:
+    """Remove drop-ins of ours whose slice file somebody took away; the units they belonged to."""
     units = []
-    for path in paths:
-        if store.remove(path):
+    known = {files.drop_in for files in store.own().values()}
+    for path in store.stray_drop_ins():
+        if path not in known and store.remove(path):
             store.remove_folder(path.parent)
             units.append(path.parent.name.removesuffix(".d"))
     return units

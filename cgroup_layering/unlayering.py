@@ -10,8 +10,9 @@ from cgroup_layering.kernel.cgroupfs import CgroupFS
 from cgroup_layering.kernel.latch import latch
 from cgroup_layering.model import OwnFiles, Tracking
 from cgroup_layering.moving import Progress, run_jobs, states
-from cgroup_layering.naming import slice_path, split_layer
+from cgroup_layering.naming import slice_path
 from cgroup_layering.removal import remove_files, remove_stray_drop_ins
+from cgroup_layering.stopping import layers_there, stop_empty
 from cgroup_layering.store import Store
 from cgroup_layering.systemd.manager import SERVICE, UNIT, Manager
 from cgroup_layering.transaction import Outcome
@@ -70,7 +71,7 @@ class Unlayerer:
                 latch(self._fs.directory(slice_path(files.layer)))
         for files in own:
             self._remove(files, stays=files.unit in running and files.unit not in restart, outcome=outcome)
-        self._remove_strays(outcome)
+        outcome.removed.extend(remove_stray_drop_ins(self._store))
         # Always: a run that was cut off after its last removal left the reload to this one.
         self._manager.reload()
         for unit, group in running.items():
@@ -131,35 +132,8 @@ class Unlayerer:
                 outcome.failed[unit] = f"{unit} did not start again (result {state.result}); see its status."
 
     def stop_empty_layers(self, outcome: Outcome) -> None:
-        """Stop every layer that has no file any more and in which nothing runs.
-
-        Only by job mode `ignore-requirements`: a plain stop would stop the service too.
-        """
-        loaded = {row.name for row in self._manager.units("*.service.slice")}
-        # systemd makes the cgroup of a slice that a running service only asks for; 252 forgets it there.
-        left = {entry.path.rpartition("/")[2] for entry in self._fs.walk() if entry.path.endswith(".service.slice")}
-        rows = sorted(name for name in loaded | left if split_layer(name))
-        props = self._manager.properties(rows, UNIT, ("FragmentPath", "ActiveState"))
-        layers = [
-            name
-            for name in rows
-            if not props[name].get("FragmentPath")
-            and (props[name].get("ActiveState") == "active" or self._fs.exists(slice_path(name)))
-            and self._is_empty(name)
-        ]
-        # An inactive layer whose cgroup is left behind (252 does that) has to be started to be stopped.
-        asleep = [name for name in layers if props[name].get("ActiveState") != "active"]
-        for verb, names in (("start", asleep), ("stop", [name for name in layers if self._is_empty(name)])):
-            if names:
-                failed = run_jobs(self._manager, verb, names, self._timeout, lambda *_: None, "ignore-requirements")
-                outcome.remarks.extend(failed.values())
-
-    def _is_empty(self, layer: str) -> bool:
-        path = slice_path(layer)
-        return not self._fs.exists(path) or not self._fs.events(path).get("populated")
-
-    def _remove_strays(self, outcome: Outcome) -> None:
-        """Remove drop-ins of ours whose slice file somebody took away."""
-        known = {files.drop_in for files in self._store.own().values()}
-        paths = [path for path in self._store.stray_drop_ins() if path not in known]
-        outcome.removed.extend(remove_stray_drop_ins(self._store, paths))
+        """Stop every layer that has no file any more and in which nothing runs."""
+        names = layers_there(self._manager, self._fs)
+        props = self._manager.properties(names, UNIT, ("FragmentPath",))
+        unowned = [name for name in names if not props[name].get("FragmentPath")]
+        outcome.remarks.extend(stop_empty(self._manager, self._fs, unowned, self._timeout).values())

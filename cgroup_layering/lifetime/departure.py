@@ -16,6 +16,7 @@ from cgroup_layering.lifetime.drain import CannotDrain, Drained, charged, drain
 from cgroup_layering.moving import run_jobs
 from cgroup_layering.naming import slice_path
 from cgroup_layering.spans import format_size
+from cgroup_layering.stopping import populated, stop_empty
 from cgroup_layering.systemd.manager import Manager
 
 NAMED = 10
@@ -75,14 +76,14 @@ class Remover:
         result = Departure(layer, unit, why, forced=self._force)
         cgroup = slice_path(layer)
         result.parent = cgroup.rpartition("/")[0] or "/"
-        if self._populated(cgroup):
+        if populated(self._fs, cgroup):
             result.kept = f"{layer} has running processes."
             return result
         if self._fs.exists(cgroup):
             self._drain(cgroup, result)
             if result.residue_bytes > self._residue_bytes and not self._force:
                 return result
-        if self._populated(cgroup):  # looked at once more right before the stop
+        if populated(self._fs, cgroup):  # looked at once more right before the stop
             result.kept = f"{unit} has started meanwhile."
             return result
         self._stop(layer, cgroup, result)
@@ -116,15 +117,8 @@ class Remover:
         return [one for one in found.largest if one.size_bytes]
 
     def _stop(self, layer: str, cgroup: str, result: Departure) -> None:
-        failed: dict[str, str] = {}
-        for verb in ("start", "stop"):
-            # A slice that is inactive and whose cgroup is there all the same has to be started to be stopped (252).
-            if verb == "start" and self._active(layer):
-                continue
-            failed = run_jobs(self._manager, verb, [layer], self._timeout, lambda *_: None, "ignore-requirements")
-            if failed:
-                break
-        if self._populated(cgroup):
+        failed = stop_empty(self._manager, self._fs, [layer], self._timeout)
+        if populated(self._fs, cgroup):
             # The service came in between: it runs, and its layer is made active again.
             run_jobs(self._manager, "start", [layer], self._timeout, lambda *_: None)
             result.kept = f"{result.unit} has started meanwhile; its layer is active again."
@@ -134,12 +128,3 @@ class Remover:
             result.kept = f"systemd stopped {layer}, but its cgroup is still there."
         else:
             result.gone = True
-
-    def _active(self, layer: str) -> bool:
-        return any(row.name == layer and row.active_state == "active" for row in self._manager.units(layer))
-
-    def _populated(self, cgroup: str) -> bool:
-        try:
-            return bool(self._fs.events(cgroup).get("populated"))
-        except KernelFileError:
-            return False

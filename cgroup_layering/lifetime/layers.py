@@ -13,6 +13,7 @@ from cgroup_layering.lifetime.drain import charged
 from cgroup_layering.lifetime.rules import Standing
 from cgroup_layering.model import OwnFiles
 from cgroup_layering.naming import slice_path, split_layer
+from cgroup_layering.stopping import layers_there, populated
 from cgroup_layering.systemd.manager import UNIT, Manager
 
 _GONE = ("not-found", "masked")
@@ -48,9 +49,8 @@ def layer_states(
 ) -> list[LayerState]:
     """Every layer that has files of ours, that systemd has loaded without any, or whose cgroup is there; by name."""
     files = {one.layer: one for one in own}
-    loaded = {row.name for row in manager.units("*.service.slice") if row.active_state == "active"}
-    left = {entry.path.rpartition("/")[2] for entry in fs.walk() if entry.path.endswith(".service.slice")}
-    names = {name: pair[0] for name in sorted({*files, *loaded, *left}) if (pair := split_layer(name))}
+    there = layers_there(manager, fs)
+    names = {name: pair[0] for name in sorted({*files, *there}) if (pair := split_layer(name))}
     slices = manager.properties(names, UNIT, ("ActiveState", "FragmentPath"))
     rows = dict(zip(names.values(), manager.load(names.values()), strict=True))
     wanted = ("LoadState", "ActiveState", "InactiveEnterTimestampMonotonic")
@@ -63,13 +63,13 @@ def layer_states(
             continue  # somebody else's slice of that name
         load_state = str(props.get("LoadState", ""))
         gone = _gone(unit, rows[unit].name, load_state)
-        populated = _populated(fs, slice_path(layer))
-        running = populated or str(props.get("ActiveState", "")) not in _INACTIVE
+        inhabited = populated(fs, slice_path(layer))
+        running = inhabited or str(props.get("ActiveState", "")) not in _INACTIVE
         since = props.get("InactiveEnterTimestampMonotonic")
         seconds = clock() - (since / 1e6 if isinstance(since, int) else 0.0)
         standing = Standing(
             installed=not gone,
-            running=running and not (gone and not populated),
+            running=running and not (gone and not inhabited),
             exists=active or fs.exists(slice_path(layer)),
             inactive_seconds=max(0.0, seconds),
             charged_bytes=_charged(fs, slice_path(layer)),
@@ -85,13 +85,6 @@ def _gone(unit: str, primary: str, load_state: str) -> str:
     if load_state in _GONE:
         return f"{unit} is masked" if load_state == "masked" else f"{unit} is gone from the system"
     return ""
-
-
-def _populated(fs: CgroupFS, cgroup: str) -> bool:
-    try:
-        return bool(fs.events(cgroup).get("populated"))
-    except KernelFileError:
-        return False
 
 
 def _charged(fs: CgroupFS, cgroup: str) -> int:

@@ -7,7 +7,6 @@ import os
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from cgroup_layering.config import Config
 from cgroup_layering.errors import CgroupLayeringError
@@ -119,11 +118,9 @@ class Reaper:
                     self._shrink(state, result)
             except CgroupLayeringError as error:
                 result.problems.append(f"{state.layer}: {error}")
-        strays = self._stray_drop_ins()
-        if strays:
-            result.files_removed.extend(remove_stray_drop_ins(self._store, strays))
-            reload = True
-        if reload:
+        strays = remove_stray_drop_ins(self._store)
+        result.files_removed.extend(strays)
+        if reload or strays:
             self._manager.reload()
         return result
 
@@ -141,7 +138,3 @@ class Reaper:
         aim = self._config.dying // 2
         drain(self._fs, state.cgroup, seconds=self._config.drain_seconds, enough=lambda: dying() <= aim)
         result.shrunk[state.layer] = (before, dying())
-
-    def _stray_drop_ins(self) -> list[Path]:
-        known = {files.drop_in for files in self._store.own().values()}
-        return [path for path in self._store.stray_drop_ins() if path not in known]
