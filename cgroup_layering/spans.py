@@ -46,6 +46,21 @@ def parse_span(text: str) -> float:
     return total
 
 
+def format_span(seconds: float) -> str:
+    """Seconds as systemd prints them, to the millisecond: `1h 2min 3.5s`."""
+    rest = round(seconds * 1000)
+    words = []
+    for name, size in (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000)):
+        if rest >= size:
+            words.append(f"{rest // size}{name}")
+            rest %= size
+    if rest >= 1000 or (rest and words):
+        words.append(f"{rest / 1000:.3f}".rstrip("0").rstrip(".") + "s")
+    elif rest:
+        words.append(f"{rest}ms")
+    return " ".join(words) or "0"
+
+
 def parse_size(text: str) -> int | None:
     """Bytes in a size such as `64M` (base 1024); None for `infinity`; raises ValueError (also for percent)."""
     if text == "infinity":

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import click
 
-from cgroup_layering.cli.options import UnitWord, output_options
+from cgroup_layering.cli.options import OneUnit, output_options
 from cgroup_layering.cli.session import Session
 from cgroup_layering.config import load
 from cgroup_layering.errors import CgroupLayeringError, ExitCode
@@ -32,7 +32,7 @@ class NoLayer(CgroupLayeringError):
 
 
 @click.command("lifetime")
-@click.argument("unit", type=UnitWord())
+@click.argument("unit", type=OneUnit())
 @click.argument("rule", required=False, default="")
 @output_options
 def command(unit: str, rule: str, output: Output) -> int:

@@ -24,6 +24,7 @@ VERBS = {
     "lifetime": "Show or set when the layer of a service may go.",
     "drain": "Reclaim the memory of a layer.",
     "reap": "Apply the lifetimes once.",
+    "history": "Show the instances of a service and what each used.",
 }
 
 

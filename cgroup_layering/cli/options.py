@@ -54,6 +54,16 @@ class UnitWord(click.ParamType):
         return [click.shell_completion.CompletionItem(name) for name in names]
 
 
+class OneUnit(UnitWord):
+    """A service name, with or without `.service`."""
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The full unit name."""
+        if is_glob(value):
+            raise click.UsageError(f"{value!r} is a pattern; name one service.", ctx)
+        return super().convert(value, param, ctx)
+
+
 class Span(click.ParamType):
     """A time span in systemd's syntax, in seconds."""
 
