@@ -66,6 +66,10 @@ class OwnFiles:
     drop_in: Path
     slice_text: str
     drop_in_text: str | None
+    wanted_by: str = ""
+    """The target that starts the layer at boot, by a link beside the two files; empty for none."""
+    linked: bool = False
+    """Whether that link is there."""
 
     @property
     def complete(self) -> bool:
@@ -155,6 +159,7 @@ class Layering:
     resets: tuple[tuple[str, str], ...] = ()
     survive_final_kill: bool = False
     ignore_on_isolate: bool = False
+    wanted_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,27 @@ from cgroup_layering.unitfile import Setting, UnitFiles, parse
 SECTION = "X-CgroupLayering"
 DROP_IN = "zz-cgroup-layering.conf"
 """Sorts behind set-property's `50-` and ordinary drop-ins: `Slice=` of the last file wins."""
+BOOT_TARGET = "slices.target"
+"""What wants a layer that is to be active from boot on (systemd.special(7)). basic.target pulls it in; as layers have
+DefaultDependencies=no, it does not wait for them, so neither boot nor shutdown gets an ordering from the link."""
 
 
 def drop_in_path(folder: Path, unit: str) -> Path:
     """Our drop-in of `unit` in a unit folder such as /etc/systemd/system."""
     return folder / f"{unit}.d" / DROP_IN
+
+
+def boot_link(slice_file: Path) -> Path:
+    """The link that makes a layer come with the boot; it points to the slice file."""
+    return slice_file.parent / f"{BOOT_TARGET}.wants" / slice_file.name
+
+
+def with_wanted_by(text: str, wanted_by: str) -> str:
+    """A slice file of ours that lists the link or doesn't, as the template would write it."""
+    lines = [line for line in text.splitlines(keepends=True) if not line.startswith("WantedBy=")]
+    return "".join(
+        f"{line}WantedBy={wanted_by}\n" if wanted_by and line.startswith("Lifetime=") else line for line in lines
+    )
 
 
 def facts(text: str, path: Path) -> dict[str, str]:
@@ -30,10 +46,11 @@ def is_ours(text: str, path: Path) -> bool:
     return "Unit" in facts(text, path)
 
 
-def read_back(path: Path, slice_text: str, drop_in_text: str | None) -> OwnFiles | None:
+def read_back(path: Path, slice_text: str, drop_in_text: str | None, linked: bool = False) -> OwnFiles | None:
     """The layering that a slice file describes, or None where the file is not ours.
 
-    `path` is the slice file as seen from the host; `drop_in_text` None where that file is missing or foreign.
+    `path` is the slice file as seen from the host; `drop_in_text` None where that file is missing or foreign; `linked`
+    whether its boot link is there.
     The layer's name must lead to the unit that the section names: a copied file is nobody's.
     """
     said = facts(slice_text, path)
@@ -53,6 +70,8 @@ def read_back(path: Path, slice_text: str, drop_in_text: str | None) -> OwnFiles
         drop_in=drop_in_path(path.parent, named[0]),
         slice_text=slice_text,
         drop_in_text=drop_in_text,
+        wanted_by=BOOT_TARGET if said.get("WantedBy") == BOOT_TARGET else "",
+        linked=linked,
     )
 
 

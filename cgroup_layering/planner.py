@@ -8,6 +8,8 @@ from pathlib import Path
 
 from cgroup_layering import render
 from cgroup_layering._version import __version__
+from cgroup_layering.config import Config
+from cgroup_layering.lifetime.rules import Kind, parse_rule
 from cgroup_layering.lifting import Choice, forced_instance, lift
 from cgroup_layering.model import (
     Change,
@@ -22,6 +24,7 @@ from cgroup_layering.model import (
     Verdict,
 )
 from cgroup_layering.naming import layer_name, slice_path
+from cgroup_layering.own import BOOT_TARGET
 from cgroup_layering.policy import deferrals, refusal
 from cgroup_layering.unitpaths import ETC
 
@@ -40,6 +43,8 @@ class Request:
     named: frozenset[str] = frozenset()
     lifetime: str | None = None
     """The rule that the named units get; None leaves theirs."""
+    config: Config | None = None
+    """What the administrator's files say of units without a rule; None leaves all as it is."""
 
 
 def plan(host: Host, request: Request) -> Plan:
@@ -75,6 +80,7 @@ def _plan_service(facts: ServiceFacts, host: Host, request: Request) -> ServiceP
         resets=choice.resets,
         survive_final_kill=facts.survive_final_kill,
         ignore_on_isolate=facts.ignore_on_isolate,
+        wanted_by=_wanted_by(facts, request),
     )
     timing, reasons = _timing(facts, host, layering)
     return ServicePlan(
@@ -92,6 +98,15 @@ def _lifetime(facts: ServiceFacts, request: Request) -> str:
     if request.lifetime is not None:
         return request.lifetime
     return facts.own.lifetime if facts.own else LIFETIME
+
+
+def _wanted_by(facts: ServiceFacts, request: Request) -> str:
+    """What starts the layer at boot: a target where its lifetime is forever, by its own rule or the configuration's."""
+    own_rule = _lifetime(facts, request)
+    if not own_rule and request.config is None:
+        return facts.own.wanted_by if facts.own else ""
+    rule = parse_rule(own_rule) if own_rule or request.config is None else request.config.rule_for(facts.unit)
+    return BOOT_TARGET if rule.kind is Kind.FOREVER else ""
 
 
 def _surroundings(facts: ServiceFacts) -> tuple[Reason, ...]:
@@ -117,6 +132,8 @@ def _change(facts: ServiceFacts, layering: Layering, folder: Path) -> Change:
     if own is None:
         return Change.ADD
     # Only what the files do counts: a newer version of the tool alone is no reason to write.
+    if bool(layering.wanted_by) != own.linked:
+        return Change.UPDATE
     same = replace(layering, version=own.version)
     if own.slice_text != render.slice_text(same) or own.drop_in_text != render.drop_in_text(same):
         return Change.UPDATE

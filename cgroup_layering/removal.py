@@ -7,15 +7,15 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from cgroup_layering.model import OwnFiles
-from cgroup_layering.own import drop_in_path, facts, is_ours
+from cgroup_layering.own import BOOT_TARGET, boot_link, drop_in_path, facts, is_ours, with_wanted_by
 from cgroup_layering.store import Store
 from cgroup_layering.unitpaths import ETC, RUN
 
 
 def remove_files(store: Store, unit: str, layer: str, folders: Iterable[Path] = (ETC, RUN)) -> bool:
-    """Remove our files of one service: drop-in, its folder if we made it, slice last; whether there were any.
+    """Remove our files of one service: drop-in, its folder if we made it, link, slice last; whether there were any.
 
-    The slice file goes last: it is what says that the folder is ours, should the power fail in between.
+    The slice file goes last: it is what says that the rest is ours, should the power fail in between.
     """
     gone = False
     for folder in folders:
@@ -28,7 +28,8 @@ def remove_files(store: Store, unit: str, layer: str, folders: Iterable[Path] = 
         if ours and text is not None and facts(text, slice_file).get("FolderCreated") == "yes":
             store.sweep(drop_in.parent)
             store.remove_folder(drop_in.parent)
-        if ours:
+        if ours and text is not None:
+            _unlink(store, slice_file, listed="WantedBy" in facts(text, slice_file))
             gone |= store.remove(slice_file)
     return gone
 
@@ -42,6 +43,29 @@ def remove_stray_drop_ins(store: Store) -> list[str]:
             store.remove_folder(path.parent)
             units.append(path.parent.name.removesuffix(".d"))
     return units
+
+
+def _unlink(store: Store, slice_file: Path, listed: bool) -> bool:
+    """Remove a layer's boot link, and its folder if that is empty then, as `systemctl disable` does."""
+    link = boot_link(slice_file)
+    gone = store.remove_link(link, slice_file)
+    if gone or listed:
+        # Listed, and not there: a power cut may have come in between.
+        store.remove_folder(link.parent)
+    return gone
+
+
+def set_boot_link(store: Store, own: OwnFiles, wanted: bool) -> bool:
+    """Bring a layering's boot link, and the line that lists it, to what is wanted; whether anything changed."""
+    link, changed = boot_link(own.slice_file), False
+    text = with_wanted_by(own.slice_text, BOOT_TARGET if wanted else "")
+    if not wanted:
+        changed = _unlink(store, own.slice_file, listed=bool(own.wanted_by))
+    changed |= store.write(own.slice_file, text)
+    if wanted:
+        store.make_folder(link.parent)
+        changed |= store.link(link, own.slice_file)
+    return changed
 
 
 def last_migration(own: Iterable[OwnFiles]) -> str:

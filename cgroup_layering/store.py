@@ -15,7 +15,7 @@ from pathlib import Path
 from cgroup_layering.errors import CgroupLayeringError
 from cgroup_layering.model import OwnFiles
 from cgroup_layering.naming import split_layer
-from cgroup_layering.own import DROP_IN, drop_in_path, is_ours, read_back
+from cgroup_layering.own import DROP_IN, boot_link, drop_in_path, is_ours, read_back
 from cgroup_layering.unitfile import SIZE_LIMIT
 from cgroup_layering.unitpaths import ETC, RUN
 
@@ -150,6 +150,36 @@ class Store:
                 os.fsync(folder)
         return True
 
+    def has_link(self, path: Path, target: Path) -> bool:
+        """Whether `path` is a symbolic link to exactly `target`; what can't be looked at is none of ours."""
+        with contextlib.suppress(OSError, StoreError), self._folder("read", path.parent) as folder:
+            return folder is not None and os.readlink(path.name, dir_fd=folder) == str(target)
+        return False
+
+    def link(self, path: Path, target: Path) -> bool:
+        """Make a symbolic link to `target`, whose folder must exist; whether it is new. Raises ForeignFile."""
+        if self.has_link(path, target):
+            return False
+        with self._translate("write", path), self._folder("write", path.parent) as folder:
+            if folder is None:
+                raise StoreError("write", path, "its folder does not exist")
+            try:
+                os.symlink(target, path.name, dir_fd=folder)
+            except FileExistsError as error:
+                raise ForeignFile(path) from error
+            os.fsync(folder)
+        return True
+
+    def remove_link(self, path: Path, target: Path) -> bool:
+        """Remove a symbolic link if it points to exactly `target`; whether there was one. Raises StoreError."""
+        if not self.has_link(path, target):
+            return False
+        with self._translate("remove", path), self._folder("remove", path.parent) as folder:
+            if folder is not None:
+                os.unlink(path.name, dir_fd=folder)
+                os.fsync(folder)
+        return True
+
     def remove_folder(self, path: Path) -> bool:
         """Remove a folder if it is empty; whether it is gone."""
         with self._translate("remove", path), self._folder("remove", path.parent) as parent:
@@ -216,7 +246,7 @@ class Store:
         if own is None:
             return None
         drop_in = self.own_drop_in(drop_in_path(path.parent, own.unit))
-        return read_back(path, text, drop_in)
+        return read_back(path, text, drop_in, self.has_link(boot_link(path), path))
 
     def own_drop_in(self, path: Path) -> str | None:
         """The text of a drop-in if it is ours."""

@@ -9,8 +9,9 @@ from enum import StrEnum
 
 from cgroup_layering.errors import KernelFileError
 from cgroup_layering.kernel.cgroupfs import CgroupFS
-from cgroup_layering.model import Change, Host, ServiceFacts, ServicePlan, Tracking, Verdict
+from cgroup_layering.model import Change, Host, OwnFiles, ServiceFacts, ServicePlan, Tracking, Verdict
 from cgroup_layering.naming import slice_path
+from cgroup_layering.own import boot_link
 
 
 class Place(StrEnum):
@@ -87,14 +88,18 @@ def _standing(facts: ServiceFacts, service: ServicePlan, fs: CgroupFS) -> Standi
         control_group=facts.control_group,
         layer_bytes=_bytes(fs, slice_path(own.layer)),
         instance_bytes=_bytes(fs, facts.control_group) if inside else None,
-        drift=drift(service),
+        drift=drift(service, own),
     )
 
 
-def drift(service: ServicePlan) -> str:
+def drift(service: ServicePlan, own: OwnFiles | None = None) -> str:
     """How the files differ from what they should be now, in a sentence; empty if they don't."""
     if service.verdict is Verdict.REFUSED:
         return service.reasons[0].sentence
+    wanted = service.layering is not None and bool(service.layering.wanted_by)
+    if own is not None and own.linked != wanted:
+        does = "is missing: the layer does not come" if wanted else "lets the layer come, unlike its lifetime,"
+        return f"{boot_link(own.slice_file)} {does} with the boot; `cgroup-layering reap` mends that."
     if service.change is Change.UPDATE:
         return f"The files of {service.unit} have changed since it was layered; run `cgroup-layering enable` again."
     return ""

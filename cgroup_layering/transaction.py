@@ -5,12 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 
 from cgroup_layering import render
 from cgroup_layering.errors import CgroupLayeringError
 from cgroup_layering.model import Change, Layering, ServicePlan
-from cgroup_layering.own import drop_in_path
+from cgroup_layering.own import boot_link, drop_in_path
 from cgroup_layering.store import Store
 from cgroup_layering.systemd.manager import SERVICE, Manager
 
@@ -33,14 +34,20 @@ class Outcome:
         return not self.failed
 
 
+class _Kind(StrEnum):
+    FILE = "file"
+    FOLDER = "folder"
+    LINK = "link"
+
+
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """One write: the unit it belongs to, the path, and the text that was there (None for a new folder or file)."""
+    """One write: the unit it belongs to, the path, and what was there (None for nothing): a text, a link's target."""
 
     unit: str
     path: Path
     before: str | None
-    is_folder: bool = False
+    kind: _Kind = _Kind.FILE
 
 
 class FileTransaction:
@@ -52,15 +59,30 @@ class FileTransaction:
         self._steps: list[_Step] = []
 
     def write(self, layering: Layering) -> None:
-        """Write the two files of a layering: the slice first, so that any prefix of the writes is valid."""
+        """Write the files of a layering: the slice first, so that any prefix of the writes is valid.
+
+        A boot link is made after the slice file lists it, and removed before that ceases to.
+        """
         unit = layering.unit
-        drop_in = drop_in_path(self._folder, unit)
-        self._file(unit, self._folder / layering.layer, render.slice_text(layering))
-        if not self._store.has_folder(drop_in.parent):
-            # Noted before it is made, as files are: an error may come after the folder.
-            self._steps.append(_Step(unit, drop_in.parent, None, is_folder=True))
-            self._store.make_folder(drop_in.parent)
+        slice_file, drop_in = self._folder / layering.layer, drop_in_path(self._folder, unit)
+        link = boot_link(slice_file)
+        if not layering.wanted_by and self._store.has_link(link, slice_file):
+            self._steps.append(_Step(unit, link, str(slice_file), _Kind.LINK))
+            self._store.remove_link(link, slice_file)
+            self._store.remove_folder(link.parent)
+        self._file(unit, slice_file, render.slice_text(layering))
+        if layering.wanted_by and not self._store.has_link(link, slice_file):
+            self._make_folder(unit, link.parent)
+            self._steps.append(_Step(unit, link, None, _Kind.LINK))
+            self._store.link(link, slice_file)
+        self._make_folder(unit, drop_in.parent)
         self._file(unit, drop_in, render.drop_in_text(layering))
+
+    def _make_folder(self, unit: str, path: Path) -> None:
+        if not self._store.has_folder(path):
+            # Noted before it is made, as files are: an error may come after the folder.
+            self._steps.append(_Step(unit, path, None, _Kind.FOLDER))
+            self._store.make_folder(path)
 
     def _file(self, unit: str, path: Path, text: str) -> None:
         before = self._store.read(path)
@@ -76,8 +98,13 @@ class FileTransaction:
         for step in reversed(self._steps):
             if chosen is not None and step.unit not in chosen:
                 kept.append(step)
-            elif step.is_folder:
+            elif step.kind is _Kind.FOLDER:
                 self._store.remove_folder(step.path)
+            elif step.kind is _Kind.LINK and step.before is None:
+                self._store.remove_link(step.path, self._folder / step.path.name)
+            elif step.kind is _Kind.LINK:
+                self._store.make_folder(step.path.parent)
+                self._store.link(step.path, self._folder / step.path.name)
             elif step.before is None:
                 self._store.remove(step.path)
             else:

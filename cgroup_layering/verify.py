@@ -60,7 +60,7 @@ def checks(host: Host, service: ServicePlan, fs: CgroupFS, slice_props: Mapping[
 def _files(own: OwnFiles, service: ServicePlan) -> str:
     if not own.complete:
         return f"{own.drop_in} is missing"
-    return drift(service) or "complete and up to date"
+    return drift(service, own) or "complete and up to date"
 
 
 def _cgroup(facts: ServiceFacts) -> str:

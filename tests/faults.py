@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
-CALLS = ("open", "rename", "unlink", "mkdir", "rmdir", "fsync", "fchmod")
+CALLS = ("open", "rename", "unlink", "mkdir", "rmdir", "fsync", "fchmod", "symlink")
 
 
 class PowerCut(BaseException):

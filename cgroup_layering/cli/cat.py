@@ -13,6 +13,7 @@ from cgroup_layering.errors import ExitCode
 from cgroup_layering.host import NoSuchUnit
 from cgroup_layering.model import OwnFiles
 from cgroup_layering.output.tables import Output
+from cgroup_layering.own import boot_link
 
 
 @click.command("cat")
@@ -28,12 +29,18 @@ def command(units: tuple[str, ...], root: Path, output: Output) -> int:
         if facts.own is None:
             output.complain(f"{unit} is not layered, so there are no files of ours for it.")
     if output.json != "off":
-        output.document({"units": [{"unit": own.unit, "files": _files(own)} for own in layered]})
+        output.document({"units": [{"unit": own.unit, "files": _files(own), "links": _links(own)} for own in layered]})
     else:
         print("\n".join(f"# {path}\n{text}" for own in layered for path, text in _files(own).items()), end="")
+        for own in layered:
+            print("".join(f"\n# {path} -> {target}\n" for path, target in _links(own).items()), end="")
     if not host.services:
         raise NoSuchUnit(units)
     return ExitCode.OK if len(layered) == len(host.services) else ExitCode.FAILURE
+
+
+def _links(own: OwnFiles) -> dict[str, str]:
+    return {str(boot_link(own.slice_file)): str(own.slice_file)} if own.linked else {}
 
 
 def _files(own: OwnFiles) -> dict[str, str]:

@@ -10,7 +10,7 @@ import click
 
 from cgroup_layering.cli.options import output_options, root_option, units_argument, write_options
 from cgroup_layering.cli.session import Session
-from cgroup_layering.cli.undo import leftover, take_out
+from cgroup_layering.cli.undo import leftover, paths, take_out
 from cgroup_layering.errors import ExitCode
 from cgroup_layering.naming import is_glob
 from cgroup_layering.output.tables import Output
@@ -62,7 +62,7 @@ def command(
     if dry_run:
         for files in chosen:
             if files.slice_text:
-                output.say(f"Would remove {files.slice_file} and {files.drop_in}.")
+                output.say(f"Would remove {paths(files)}.")
             else:
                 output.say(f"{files.unit} has no files any more, but still runs in {files.layer}; --now restarts it.")
         return ExitCode.OK

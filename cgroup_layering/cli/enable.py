@@ -17,6 +17,7 @@ from cgroup_layering.cli.options import (
 )
 from cgroup_layering.cli.rehomers import around_restart, check_rehome
 from cgroup_layering.cli.session import Session
+from cgroup_layering.config import load
 from cgroup_layering.errors import ExitCode
 from cgroup_layering.layering import Layerer
 from cgroup_layering.model import Tracking
@@ -57,6 +58,7 @@ def command(
         limits=not no_layer_limits,
         folder=session.folder,
         named=frozenset(word for word in units if not is_glob(word)),
+        config=load(session.store),
     )
     wanted = plan(host, request)
     if dry_run:

@@ -51,13 +51,15 @@ def command(unit: str, rule: str, output: Output) -> int:
         raise NoLayer(facts.unit)
     config = load(session.store)
     said = facts.own.lifetime
-    if new is not None and new != said:
+    if new is not None:
         folder = facts.own.slice_file.parent
-        wanted = plan(host, Request(folder=folder, named=frozenset({facts.unit}), lifetime=new))
+        request = Request(folder=folder, named=frozenset({facts.unit}), lifetime=new, config=config)
+        wanted = plan(host, request)
         if wanted.refused:
             output.complain(wanted.refused[0].reasons[0].sentence)
             return ExitCode.FAILURE
-        write_plan(wanted.layered, session.store, folder, session.manager, reload=True)
+        if wanted.changes:
+            write_plan(wanted.layered, session.store, folder, session.manager, reload=True)
         said = new
     effective = parse_rule(said) if said else config.rule_for(facts.unit)
     if output.json != "off":

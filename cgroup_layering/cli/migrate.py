@@ -18,6 +18,7 @@ from cgroup_layering.cli.options import (
 )
 from cgroup_layering.cli.rehomers import around_restart, check_rehome
 from cgroup_layering.cli.session import Session
+from cgroup_layering.config import load
 from cgroup_layering.errors import CgroupLayeringError, ExitCode
 from cgroup_layering.layering import Layerer
 from cgroup_layering.model import Plan, Timing, Tracking
@@ -75,6 +76,7 @@ def command(
         migration=session.new_migration(),
         folder=session.folder,
         named=frozenset(word for word in units if not is_glob(word)),
+        config=load(session.store),
     )
     wanted = plan(host, request)
     if dry_run:

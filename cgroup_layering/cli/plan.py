@@ -9,6 +9,7 @@ import click
 
 from cgroup_layering.cli.options import layer_options, output_options, root_option, units_argument
 from cgroup_layering.cli.session import Session
+from cgroup_layering.config import load
 from cgroup_layering.model import Tracking
 from cgroup_layering.naming import is_glob
 from cgroup_layering.output.plans import show_plan
@@ -34,5 +35,6 @@ def command(
         limits=not no_layer_limits,
         folder=session.folder,
         named=frozenset(word for word in units if not is_glob(word)),
+        config=load(session.store),
     )
     show_plan(plan(session.read(units), request), output)

@@ -9,7 +9,7 @@ import click
 
 from cgroup_layering.cli.options import output_options, root_option, write_options
 from cgroup_layering.cli.session import Session
-from cgroup_layering.cli.undo import take_out
+from cgroup_layering.cli.undo import paths, take_out
 from cgroup_layering.errors import ExitCode
 from cgroup_layering.output.tables import Output
 from cgroup_layering.removal import last_migration
@@ -42,6 +42,6 @@ def command(now: bool, dry_run: bool, no_reload: bool, timeout: float, root: Pat
         output.say("There is no migration to roll back.")
     if dry_run:
         for files in chosen:
-            output.say(f"Would remove {files.slice_file} and {files.drop_in}.")
+            output.say(f"Would remove {paths(files)}.")
         return ExitCode.OK
     return take_out(session, chosen, now, timeout, output)

@@ -33,7 +33,7 @@ def command(units: tuple[str, ...], raw: bool, output: Output) -> int:
     config = load(session.store)
     standings = [
         replace(standing, lifetime=standing.lifetime or str(config.rule_for(standing.unit)))
-        for standing in (survey(host, plan(host, Request()).services, session.fs) if host else [])
+        for standing in (survey(host, plan(host, Request(config=config)).services, session.fs) if host else [])
     ]
     plain = sorted(set(host.services) - {standing.unit for standing in standings}) if host and units else []
     if output.json != "off":

@@ -13,7 +13,7 @@ from cgroup_layering.naming import split_layer
 from cgroup_layering.output.plans import show_outcome
 from cgroup_layering.output.progress import restarts
 from cgroup_layering.output.tables import Output
-from cgroup_layering.own import drop_in_path
+from cgroup_layering.own import boot_link, drop_in_path
 from cgroup_layering.policy import deferrals
 from cgroup_layering.removal import remove_files
 from cgroup_layering.transaction import Outcome
@@ -39,6 +39,12 @@ def take_out(session: Session, own: Sequence[OwnFiles], now: bool, timeout: floa
         outcome = unlayerer.run(own, restart, kept)
     show_outcome(outcome, output, "Took out of their layers:")
     return ExitCode.OK if outcome.ok else ExitCode.FAILURE
+
+
+def paths(own: OwnFiles) -> str:
+    """What is ours for a service, for a sentence."""
+    link = f", {boot_link(own.slice_file)}" if own.linked else ""
+    return f"{own.slice_file}{link} and {own.drop_in}"
 
 
 def leftover(facts: ServiceFacts) -> OwnFiles | None:

@@ -8,6 +8,7 @@ import click
 from cgroup_layering.charges.strays import LayerPages, layer_pages
 from cgroup_layering.cli.options import output_options, units_argument
 from cgroup_layering.cli.session import Session
+from cgroup_layering.config import load
 from cgroup_layering.errors import CgroupLayeringError, ExitCode
 from cgroup_layering.model import Host, Plan
 from cgroup_layering.naming import slice_path
@@ -38,7 +39,7 @@ def command(units: tuple[str, ...], strict: bool, verbose: bool, output: Output)
     if not words:
         output.say("No service is layered.")
     host = session.read(words, follow_aliases=True) if words else Host(0, {})
-    wanted = plan(host, Request())
+    wanted = plan(host, Request(config=load(session.store)))
     found = _checks(session, host, wanted)
     standings = survey(host, wanted.services, session.fs)
     inside = {slice_path(s.layer): s.unit for s in standings if s.place is Place.IN_LAYER}

@@ -16,7 +16,7 @@ from cgroup_layering.lifetime.drain import drain
 from cgroup_layering.lifetime.layers import LayerState
 from cgroup_layering.lifetime.rules import Decision, Kind, Rule, Verdict, decide, parse_rule
 from cgroup_layering.moving import run_jobs
-from cgroup_layering.removal import remove_files, remove_stray_drop_ins
+from cgroup_layering.removal import remove_files, remove_stray_drop_ins, set_boot_link
 from cgroup_layering.store import Store
 from cgroup_layering.systemd.manager import Manager
 
@@ -34,6 +34,8 @@ class Step:
     files_go: bool
     shrink: bool = False
     """Whether its dying cgroups are too many."""
+    boot: bool | None = None
+    """Whether a link should start it at boot; None where that is so already."""
 
 
 @dataclass
@@ -42,6 +44,8 @@ class Reaped:
 
     departures: list[Departure] = field(default_factory=list)
     started: list[str] = field(default_factory=list)
+    links: dict[str, bool] = field(default_factory=dict)
+    """Layers that from now on come with the boot, or don't any more."""
     files_removed: list[str] = field(default_factory=list)
     shrunk: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Dying cgroups before and after, by layer."""
@@ -72,8 +76,16 @@ def steps(states: Iterable[LayerState], config: Config, release: str = "") -> li
         goes = decision.verdict is Verdict.REMOVE or not state.standing.exists
         files_go = state.own is not None and bool(state.gone) and not state.masked and goes
         shrink = count_dying and state.dying > config.dying and decision.verdict is Verdict.KEEP
-        found.append(Step(state, rule, decision, files_go, shrink))
+        found.append(Step(state, rule, decision, files_go, shrink, None if files_go else _boot(state, rule)))
     return found
+
+
+def _boot(state: LayerState, rule: Rule) -> bool | None:
+    """What is to be done about a layer's link into the boot: the configuration may have changed, or it was removed."""
+    if state.own is None or not state.own.complete:
+        return None
+    wanted = rule.kind is Kind.FOREVER and not state.gone
+    return None if wanted == state.own.linked == bool(state.own.wanted_by) else wanted
 
 
 def _version(release: str) -> tuple[int, int]:
@@ -104,6 +116,9 @@ class Reaper:
             state = step.state
             self._progress(state.layer)
             try:
+                if step.boot is not None and state.own and set_boot_link(self._store, state.own, step.boot):
+                    result.links[state.layer] = step.boot
+                    reload = True
                 if step.decision.verdict is Verdict.REMOVE:
                     departure = self._remover.remove(state.layer, state.unit, step.decision.why)
                     result.departures.append(departure)

@@ -20,11 +20,18 @@ def show_steps(steps: Sequence[Step], output: Output) -> None:
     rows = (
         (
             step.state.layer, str(step.rule), format_size(step.state.standing.charged_bytes), str(step.state.dying),
-            step.decision.verdict, step.decision.why + (", its files too" if step.files_go else ""),
+            step.decision.verdict, step.decision.why + _more(step),
         )
         for step in steps
     )  # fmt: skip
     output.table(("LAYER", "LIFETIME", ">CHARGED", ">DYING", "VERDICT", "WHY"), rows, f"{len(steps)} layers.")
+
+
+def _more(step: Step) -> str:
+    words = [", its files too"] if step.files_go else []
+    if step.boot is not None:
+        words.append(", to be linked into the boot" if step.boot else ", its link into the boot goes")
+    return "".join(words)
 
 
 def steps_json(steps: Iterable[Step]) -> list[dict[str, object]]:
@@ -40,6 +47,7 @@ def steps_json(steps: Iterable[Step]) -> list[dict[str, object]]:
             "why": step.decision.why,
             "files_go": step.files_go,
             "shrink": step.shrink,
+            "boot": step.boot,
         }
         for step in steps
     ]
@@ -66,6 +74,7 @@ def reaped_json(reaped: Reaped) -> dict[str, object]:
     return {
         "layers": [departure_json(one) for one in reaped.departures],
         "started": reaped.started,
+        "links": reaped.links,
         "files_removed": reaped.files_removed,
         "shrunk": {layer: {"before": before, "after": after} for layer, (before, after) in reaped.shrunk.items()},
         "problems": reaped.problems,
@@ -78,13 +87,15 @@ def show_reaped(reaped: Reaped, output: Output) -> None:
         output.say(sentence(one))
     for layer in reaped.started:
         output.say(f"Started {layer}.")
+    for layer, there in reaped.links.items():
+        output.say(f"{layer} {'comes with the boot now' if there else 'does not come with the boot any more'}.")
     if reaped.files_removed:
         output.say(f"Removed the files of {', '.join(reaped.files_removed)}.")
     for layer, (before, after) in reaped.shrunk.items():
         output.say(f"{layer} had {before} dying cgroups, and has {after}.")
     for problem in reaped.problems:
         output.complain(problem)
-    if not (reaped.departures or reaped.started or reaped.files_removed or reaped.shrunk or reaped.problems):
+    if reaped == Reaped():
         output.say("Nothing to reap.")
 
 

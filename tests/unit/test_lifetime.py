@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cgroup_layering import render
 from cgroup_layering.config import Config, ConfigError, load, merge
 from cgroup_layering.errors import HostUnsuitable
 from cgroup_layering.kernel.cgroupfs import CgroupFS
@@ -20,7 +21,11 @@ from cgroup_layering.lifetime.drain import FILE, Drained, Stopped, drain
 from cgroup_layering.lifetime.layers import LayerState
 from cgroup_layering.lifetime.reap import steps
 from cgroup_layering.lifetime.rules import BadRule, Kind, Rule, Standing, Verdict, decide, parse_rule
+from cgroup_layering.model import OwnFiles
+from cgroup_layering.own import BOOT_TARGET, read_back
 from cgroup_layering.store import Store
+from cgroup_layering.unitpaths import ETC
+from tests.layerings import layering
 
 HERE = Path("/etc/cgroup-layering/x.toml")
 RULES = st.one_of(
@@ -114,6 +119,32 @@ def test_an_orphan_goes_unless_something_runs_in_it() -> None:
     assert step.decision.verdict is Verdict.REMOVE and not step.files_go
     (step,) = steps([state(standing=Standing(True, True, True, 0, 0))], Config(), "6.12")
     assert step.decision.verdict is Verdict.KEEP
+
+
+def own(wanted_by: str, linked: bool) -> OwnFiles:
+    said = layering("a.service", lifetime="", wanted_by=wanted_by)
+    found = read_back(ETC / said.layer, render.slice_text(said), render.drop_in_text(said), linked)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    ("rule", "wanted_by", "linked", "boot"),
+    [
+        ("forever", "", False, True),
+        ("forever", BOOT_TARGET, False, True),
+        ("forever", BOOT_TARGET, True, None),
+        ("installed", BOOT_TARGET, True, False),
+        ("installed", "", True, False),
+        ("installed", "", False, None),
+    ],
+)
+def test_the_link_into_the_boot_follows_the_rule(rule: str, wanted_by: str, linked: bool, boot: bool | None) -> None:
+    config = Config(default=parse_rule(rule))
+    (step,) = steps([state(own=own(wanted_by, linked))], config, "6.12")
+    assert step.boot is boot
+    (step,) = steps([state(own=own(wanted_by, linked), gone="masked", masked=True)], config, "6.12")
+    assert step.boot is (False if wanted_by or linked else None), "a masked service has no use for it"
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cgroup_layering import render
+from cgroup_layering.config import Config
+from cgroup_layering.lifetime.rules import parse_rule
 from cgroup_layering.model import Change, Layering, OwnFiles, Tracking, Verdict
-from cgroup_layering.own import drop_in_path, read_back
+from cgroup_layering.own import BOOT_TARGET, drop_in_path, read_back
 from cgroup_layering.planner import Request, plan
+from cgroup_layering.survey import drift
 from cgroup_layering.unitpaths import ETC, RUN
 from tests.layerings import facts, host
 
@@ -25,7 +29,7 @@ def planned(service: object, request: Request = Request(), version: int = 252) -
 
 def own(said: Layering, folder: Path = ETC, complete: bool = True) -> OwnFiles:
     text = render.drop_in_text(said) if complete else None
-    found = read_back(folder / said.layer, render.slice_text(said), text)
+    found = read_back(folder / said.layer, render.slice_text(said), text, bool(said.wanted_by))
     assert found is not None
     return found
 
@@ -122,3 +126,26 @@ def test_the_halves_of_a_plan() -> None:
 def test_drop_in_and_slice_are_in_one_folder() -> None:
     files = own(planned(facts()), RUN)
     assert files.drop_in == drop_in_path(RUN, UNIT) and files.slice_file.parent == RUN
+
+
+def test_a_layer_comes_with_the_boot_where_its_rule_is_forever() -> None:
+    """By its own rule or the configuration's; without a configuration what is there is left as it is."""
+    forever = Config(default=parse_rule("forever"))
+    assert planned(facts(), Request(config=forever)).wanted_by == BOOT_TARGET
+    assert planned(facts(), Request(config=Config())).wanted_by == ""
+    assert planned(facts(), Request(config=forever, lifetime="boot")).wanted_by == ""
+    assert planned(facts(), Request(config=Config(), lifetime="forever")).wanted_by == BOOT_TARGET
+    there = own(planned(facts(), Request(config=forever)))
+    assert there.linked
+    assert planned(facts(own=there)).wanted_by == BOOT_TARGET
+    changes = [plan(host(facts(own=there)), Request(config=c)).services[0].change for c in (forever, Config(), None)]
+    assert changes == [Change.NONE, Change.UPDATE, Change.NONE]
+
+
+def test_a_link_that_is_missing_is_drift() -> None:
+    forever = Request(config=Config(default=parse_rule("forever")))
+    there = own(planned(facts(), forever))
+    (found,) = plan(host(facts(own=replace(there, linked=False))), forever).services
+    assert found.change is Change.UPDATE
+    assert f"{BOOT_TARGET}.wants/{there.layer} is missing" in drift(found, replace(there, linked=False))
+    assert drift(plan(host(facts(own=there)), forever).services[0], there) == ""

@@ -13,9 +13,9 @@ import pytest
 
 from cgroup_layering import render
 from cgroup_layering.model import Change, Layering, ServicePlan
-from cgroup_layering.own import drop_in_path
-from cgroup_layering.removal import last_migration, remove_files, remove_stray_drop_ins
-from cgroup_layering.store import TEMPORARY, ForeignFile, Store, StoreError
+from cgroup_layering.own import BOOT_TARGET, boot_link, drop_in_path, with_wanted_by
+from cgroup_layering.removal import last_migration, remove_files, remove_stray_drop_ins, set_boot_link
+from cgroup_layering.store import TEMPORARY, ForeignFile, Store, StoreError, SymlinkInTheWay
 from cgroup_layering.systemd.manager import BusError, BusTimeout, Manager
 from cgroup_layering.transaction import FileTransaction, write_plan
 from cgroup_layering.unitpaths import ETC, RUN, below
@@ -47,7 +47,8 @@ class Answers:
 
 
 def plans() -> list[ServicePlan]:
-    found = [service_plan(layering(unit)) for unit in UNITS[:2]]
+    """A layer that comes with the boot, one that doesn't, and a change of one that is there."""
+    found = [service_plan(layering(UNITS[0], wanted_by=BOOT_TARGET)), service_plan(layering(UNITS[1]))]
     return [*found, service_plan(layering("c.service", folder_created=False), Change.UPDATE)]
 
 
@@ -59,6 +60,10 @@ def put(store: Store, folder: Path, said: Layering) -> None:
     store.write(folder / said.layer, render.slice_text(said))
     store.make_folder(folder / f"{said.unit}.d")
     store.write(drop_in_path(folder, said.unit), render.drop_in_text(said))
+    if said.wanted_by:
+        slice_file = folder / said.layer
+        store.make_folder(boot_link(slice_file).parent)
+        store.link(boot_link(slice_file), slice_file)
 
 
 @pytest.fixture
@@ -200,8 +205,14 @@ def test_a_foreign_file_undoes_what_was_written_before_it(root: Path, store: Sto
 
 
 def valid(store: Store, folder: Path) -> bool:
-    """Whether every drop-in of ours has its slice file: the other way round a service would lose its limits."""
+    """Whether every drop-in of ours has its slice file: the other way round a service would lose its limits.
+
+    And every link into the boot leads to one that lists it.
+    """
     layers = {files.unit for files in store.own().values()}
+    listed = {files.layer for files in store.own().values() if files.wanted_by}
+    if not listed.issuperset(store.names(folder / f"{BOOT_TARGET}.wants")):
+        return False
     return all(path.parent.name.removesuffix(".d") in layers for path in store.stray_drop_ins())
 
 
@@ -240,8 +251,8 @@ def test_after_a_power_cut_while_removing_a_second_run_goes_on(tmp_path: Path) -
         root = plant(tmp_path / str(number), {"etc/systemd/system/b@1.service.d/own.conf": "[Unit]\n"})
         store = Store(root)
         before = snapshot(root)
-        put(store, ETC, layering("a.service"))
-        put(store, ETC, layering("b@1.service", folder_created=False))
+        put(store, ETC, layering("a.service", wanted_by=BOOT_TARGET))
+        put(store, ETC, layering("b@1.service", folder_created=False, wanted_by=BOOT_TARGET))
         put(store, RUN, layering("a.service"))
         with power_cut(number) as faults:
             roll_back(store)
@@ -251,6 +262,64 @@ def test_after_a_power_cut_while_removing_a_second_run_goes_on(tmp_path: Path) -
         if not faults.struck:
             break
     assert number > 8
+
+
+@pytest.mark.parametrize(("before", "after"), [("", BOOT_TARGET), (BOOT_TARGET, "")])
+def test_a_link_into_the_boot_comes_and_goes_with_the_rule(root: Path, store: Store, before: str, after: str) -> None:
+    """With the power cut at each step, then done; and undone where systemd can't reload."""
+    old, new = (layering("a.service", wanted_by=said) for said in (before, after))
+    number, struck = 0, True
+    while struck:
+        number += 1
+        remove_files(store, "a.service", old.layer)
+        put(store, ETC, old)
+        with power_cut(number) as faults:
+            write_plan([service_plan(new, Change.UPDATE)], store, ETC, None, True)
+        assert valid(store, ETC), f"after a power cut at call {number}"
+        struck = faults.struck
+    own = store.own()["a.service"]
+    assert (own.wanted_by, own.linked) == (after, bool(after))
+    assert number > 8
+    remove_files(store, "a.service", old.layer)
+    put(store, ETC, old)
+    state = snapshot(root)
+    with pytest.raises(BusTimeout):
+        answers = Answers({}, [BusTimeout("Reload", 1)])
+        write_plan([service_plan(new, Change.UPDATE)], store, ETC, cast(Manager, answers), True)
+    assert snapshot(root) == state
+
+
+def test_a_link_follows_the_configuration_as_a_plan_would_write_it(root: Path, store: Store) -> None:
+    put(store, ETC, layering("a.service", lifetime=""))
+    plain = snapshot(root)
+    own = store.own()["a.service"]
+    assert set_boot_link(store, own, True) is True
+    own = store.own()["a.service"]
+    assert own.linked and own.slice_text == render.slice_text(layering("a.service", lifetime="", wanted_by=BOOT_TARGET))
+    assert set_boot_link(store, own, True) is False
+    assert set_boot_link(store, own, False) is True
+    assert snapshot(root) == plain
+    assert with_wanted_by(own.slice_text, BOOT_TARGET) == own.slice_text
+
+
+def test_a_link_of_somebody_else_is_neither_written_over_nor_removed(root: Path, store: Store, tmp_path: Path) -> None:
+    said = layering("a.service", wanted_by=BOOT_TARGET)
+    link = boot_link(ETC / said.layer)
+    below(root, link.parent).mkdir()
+    below(root, link).symlink_to("/usr/lib/systemd/system/other.slice")
+    before = snapshot(root)
+    with pytest.raises(ForeignFile):
+        write_plan([service_plan(said)], store, ETC, None, True)
+    assert snapshot(root) == before
+    put(store, ETC, layering("a.service"))
+    remove_files(store, "a.service", said.layer)
+    assert snapshot(root) == before
+    below(root, link).unlink()
+    below(root, link.parent).rmdir()
+    below(root, link.parent).symlink_to("/tmp")
+    with pytest.raises(SymlinkInTheWay):
+        write_plan([service_plan(said)], store, ETC, None, True)
+    assert [path.name for path in below(root, ETC).iterdir() if path.name.startswith("system-a")] == []
 
 
 def test_removal_takes_only_what_is_ours(root: Path, store: Store) -> None:
