@@ -12,11 +12,14 @@ from cgroup_layering.cli.lifetime import NoLayer
 from cgroup_layering.cli.options import Span, output_options, units_argument
 from cgroup_layering.cli.session import Session
 from cgroup_layering.errors import ExitCode
-from cgroup_layering.lifetime.drain import Drained, Stopped, drain
+from cgroup_layering.lifetime.drain import Drained, Stopped, drain, left
 from cgroup_layering.naming import slice_path
 from cgroup_layering.output.progress import draining
 from cgroup_layering.output.tables import Output
 from cgroup_layering.spans import format_size, parse_size
+
+SHOWN_BYTES = 64 << 10
+"""What is less is not worth a word."""
 
 
 class Size(click.ParamType):
@@ -56,18 +59,26 @@ def command(units: tuple[str, ...], floor: int, swap: bool, timeout: float, outp
             raise NoLayer(unit)
         layers[unit] = facts.own.layer
     found: dict[str, Drained] = {}
+    kinds: dict[str, dict[str, int]] = {}
     for unit, layer in layers.items():
         with draining(layer, output.quiet) as progress:
             found[unit] = drain(
                 session.fs, slice_path(layer), floor_bytes=floor, seconds=timeout, swap=swap, progress=progress
             )
+        if found[unit].stopped is not Stopped.GONE:
+            kinds[unit] = left(session.fs, slice_path(layer))
     if output.json != "off":
-        output.document(
-            {"layers": [{"unit": unit, "layer": layers[unit], **asdict(one)} for unit, one in found.items()]}
-        )
+        rows = [
+            {"unit": unit, "layer": layers[unit], **asdict(one), "left": kinds.get(unit)} for unit, one in found.items()
+        ]
+        output.document({"layers": rows})
     else:
-        rows = [(unit, *_row(one)) for unit, one in found.items()]
-        output.table(("UNIT", ">BEFORE", ">AFTER", ">SWAP", ">RECLAIMED", "END"), rows)
+        cells = [(unit, *_row(one)) for unit, one in found.items()]
+        output.table(("UNIT", ">BEFORE", ">AFTER", ">SWAP", ">RECLAIMED", "END"), cells)
+        for unit, kind in kinds.items():
+            held = ", ".join(f"{format_size(size)} {name}" for name, size in kind.items() if size >= SHOWN_BYTES)
+            if held and found[unit].stopped is not Stopped.DONE:
+                output.say(f"{layers[unit]} still holds {held}.")
     reached = all(one.stopped is Stopped.DONE for one in found.values())
     return ExitCode.OK if reached or not floor else ExitCode.FAILURE
 

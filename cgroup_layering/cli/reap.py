@@ -15,6 +15,7 @@ from cgroup_layering.lifetime.layers import layer_states
 from cgroup_layering.lifetime.reap import Reaper, steps
 from cgroup_layering.lifetime.rules import Verdict
 from cgroup_layering.output.lifetimes import log_departures, reaped_json, show_reaped, show_steps, steps_json
+from cgroup_layering.output.progress import draining
 from cgroup_layering.output.tables import Output
 
 
@@ -48,8 +49,9 @@ def command(dry_run: bool, force: bool, output: Output) -> int:
         drain_seconds=config.drain_seconds,
         force=force,
         maps=known_maps(Output(quiet=True)) if removing else (),
+        shown=lambda layer: draining(layer, output.quiet),
     )
-    reaper = Reaper(session.store, session.manager, session.fs, config, remover, lambda _layer: None)
+    reaper = Reaper(session.store, session.manager, session.fs, config, remover)
     reaped = reaper.run(wanted)
     log_departures(reaped.departures)
     if output.json != "off":

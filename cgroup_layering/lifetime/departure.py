@@ -5,20 +5,23 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 from cgroup_layering.charges.bpf_maps import BpfMap
 from cgroup_layering.charges.contents import Charged, contents
 from cgroup_layering.errors import CgroupLayeringError, HostUnsuitable, KernelFileError
 from cgroup_layering.kernel.cgroupfs import CgroupFS
-from cgroup_layering.lifetime.drain import CannotDrain, Drained, charged, drain
+from cgroup_layering.lifetime.drain import CannotDrain, Drained, Progress, charged, drain
 from cgroup_layering.moving import run_jobs
 from cgroup_layering.naming import slice_path
 from cgroup_layering.spans import format_size
 from cgroup_layering.stopping import populated, stop_empty
 from cgroup_layering.systemd.manager import Manager
 
+Shown = Callable[[str], AbstractContextManager[Progress]]
+"""Shows how the draining of a layer goes on."""
 NAMED = 10
 """Objects that are named in a report; the rest is in the sum."""
 
@@ -56,12 +59,16 @@ def check_kernel(release: str = "") -> None:
         )
 
 
+def _unseen(_now: int, _start: int) -> None:
+    """A drain that nobody watches."""
+
+
 class Remover:
     """Removes layers one by one. Every call has a deadline."""
 
     def __init__(
         self, manager: Manager, fs: CgroupFS, *, residue_bytes: int, drain_seconds: float, force: bool,
-        timeout: float = 60.0, maps: Iterable[BpfMap] = (),
+        timeout: float = 60.0, maps: Iterable[BpfMap] = (), shown: Shown = lambda _layer: nullcontext(_unseen),
     ) -> None:  # fmt: skip
         self._manager = manager
         self._fs = fs
@@ -70,6 +77,7 @@ class Remover:
         self._force = force
         self._timeout = timeout
         self._maps = tuple(maps)
+        self.shown = shown
 
     def remove(self, layer: str, unit: str, why: str) -> Departure:
         """Drain a layer and stop it unless something runs in it or too much is left. Raises BusError."""
@@ -91,7 +99,8 @@ class Remover:
 
     def _drain(self, cgroup: str, result: Departure) -> None:
         try:
-            result.drained = drain(self._fs, cgroup, seconds=self._drain_seconds)
+            with self.shown(result.layer) as progress:
+                result.drained = drain(self._fs, cgroup, seconds=self._drain_seconds, progress=progress)
         except CannotDrain:
             pass  # without the memory controller nothing is charged to it
         except KernelFileError:

@@ -78,6 +78,17 @@ def charged(fs: CgroupFS, cgroup: str) -> tuple[int, int]:
     return current, swap
 
 
+def left(fs: CgroupFS, cgroup: str) -> dict[str, int]:
+    """What a cgroup is charged with in memory, by kind, in bytes (cgroup-v2.rst, "memory.stat").
+
+    tmpfs and anonymous memory can only go to swap, kernel memory goes with what it is for. Raises KernelFileError.
+    """
+    stat = fs.stat(cgroup)
+    cache = stat.get("file", 0) - stat.get("shmem", 0)
+    kinds = {"tmpfs": stat.get("shmem", 0), "anonymous": stat.get("anon", 0), "kernel": stat.get("kernel", 0)}
+    return {**kinds, "cache": max(0, cache)}
+
+
 def drain(
     fs: CgroupFS,
     cgroup: str,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from cgroup_layering.config import Config
@@ -99,14 +99,12 @@ class Reaper:
 
     def __init__(
         self, store: Store, manager: Manager, fs: CgroupFS, config: Config, remover: Remover,
-        progress: Callable[[str], None] = lambda _what: None,
     ) -> None:  # fmt: skip
         self._store = store
         self._manager = manager
         self._fs = fs
         self._config = config
         self._remover = remover
-        self._progress = progress
 
     def run(self, wanted: Iterable[Step]) -> Reaped:
         """Carry out the steps; what fails for one layer does not stop the others. Raises BusError from the reload."""
@@ -114,7 +112,6 @@ class Reaper:
         reload = False
         for step in wanted:
             state = step.state
-            self._progress(state.layer)
             try:
                 if step.boot is not None and state.own and set_boot_link(self._store, state.own, step.boot):
                     result.links[state.layer] = step.boot
@@ -151,5 +148,9 @@ class Reaper:
 
         before = dying()
         aim = self._config.dying // 2
-        drain(self._fs, state.cgroup, seconds=self._config.drain_seconds, enough=lambda: dying() <= aim)
+        with self._remover.shown(state.layer) as progress:
+            drain(
+                self._fs, state.cgroup, seconds=self._config.drain_seconds, enough=lambda: dying() <= aim,
+                progress=progress,
+            )  # fmt: skip
         result.shrunk[state.layer] = (before, dying())
