@@ -26,8 +26,18 @@ _SECONDS = {
     "d": 86400.0,
     "day": 86400.0,
     "days": 86400.0,
+    "w": 604800.0,
+    "week": 604800.0,
+    "weeks": 604800.0,
+    "M": 2629800.0,
+    "month": 2629800.0,
+    "months": 2629800.0,
+    "y": 31557600.0,
+    "year": 31557600.0,
+    "years": 31557600.0,
 }
-_PART = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)", re.ASCII)
+"""A month is 30.4375 days and a year 365.25, as systemd has it (src/basic/time-util.h)."""
+_PART = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)", re.ASCII)
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGTPE]?)B?", re.ASCII)
 _UNITS = "BKMGTPE"
 

@@ -15,6 +15,7 @@ from tests.systemd_offline import needs_systemd
 
 SPANS = {"90": 90, "90s": 90, "1min 30s": 90, "1min30s": 90, "2h": 7200, "1d": 86400, "250ms": 0.25, "1.5s": 1.5}
 SPANS |= {" 5 min ": 300, "3 hours": 10800, "7us": 7e-6, "1hr": 3600, "2 days 1 second": 172801}
+SPANS |= {"1w": 604800, "2 weeks": 1209600, "1M": 2629800, "1month": 2629800, "1y": 31557600, "2years": 63115200}
 
 
 @pytest.mark.parametrize(("text", "seconds"), SPANS.items())
