@@ -22,8 +22,8 @@ from cgroup_layering.unitpaths import ETC, RUN
 TEMPORARY = ".cgroup-layering-"
 """Temporary files start so; a crash may leave one, and the next run that writes or removes takes it away."""
 
-_ABANDONED = 60.0
-"""Seconds after which a temporary file is nobody's: another run that goes on at the same time keeps its own."""
+ABANDONED = 60.0
+"""Seconds after which a temporary file, or half of a layering, is nobody's: another run may be at it now."""
 
 
 class StoreError(CgroupLayeringError):
@@ -77,6 +77,14 @@ class Store:
                 if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                     raise StoreError("read", path, "it is not a regular file")
                 return file.read(SIZE_LIMIT).decode(errors="surrogateescape")
+
+    def age(self, path: Path) -> float:
+        """Seconds since a file was written; 0 for one that is not there."""
+        with self._translate("read", path), self._folder("read", path.parent) as folder:
+            if folder is not None:
+                with contextlib.suppress(FileNotFoundError):
+                    return time.time() - os.stat(path.name, dir_fd=folder, follow_symlinks=False).st_mtime
+        return 0.0
 
     def names(self, path: Path) -> list[str]:
         """The names in a folder, sorted; none where it does not exist."""
@@ -210,7 +218,7 @@ class Store:
 
         Temporary files that crashes left there go at the same time.
         """
-        self.sweep(path, _ABANDONED)
+        self.sweep(path, ABANDONED)
         name = f"{TEMPORARY}{secrets.token_hex(8)}"
         with self._translate("write to", path), self._folder("write to", path) as folder:
             if folder is None:

@@ -15,9 +15,10 @@ from cgroup_layering.lifetime.departure import Departure, Remover
 from cgroup_layering.lifetime.drain import drain
 from cgroup_layering.lifetime.layers import LayerState
 from cgroup_layering.lifetime.rules import Decision, Kind, Rule, Verdict, decide, parse_rule
+from cgroup_layering.model import OwnFiles
 from cgroup_layering.moving import run_jobs
 from cgroup_layering.removal import remove_files, remove_stray_drop_ins, set_boot_link
-from cgroup_layering.store import Store
+from cgroup_layering.store import ABANDONED, Store
 from cgroup_layering.systemd.manager import Manager
 
 INHERITED = ""
@@ -66,15 +67,12 @@ def steps(states: Iterable[LayerState], config: Config, release: str = "") -> li
     for state in states:
         rule = rule_of(state, config)
         decision = decide(rule, state.standing)
-        if (
-            state.own is None
-            and decision.verdict is Verdict.KEEP
-            and not state.standing.running
-            and state.standing.exists
-        ):
-            decision = Decision(Verdict.REMOVE, "no file of ours describes it any more")
+        torso = state.own is not None and not state.own.complete
+        if (state.own is None or torso) and not state.standing.running:
+            why = "its service's drop-in is gone" if torso else "no file of ours describes it any more"
+            decision = Decision(Verdict.REMOVE, why) if state.standing.exists else Decision(Verdict.KEEP, why)
         goes = decision.verdict is Verdict.REMOVE or not state.standing.exists
-        files_go = state.own is not None and bool(state.gone) and not state.masked and goes
+        files_go = state.own is not None and ((bool(state.gone) and not state.masked) or torso) and goes
         shrink = count_dying and state.dying > config.dying and decision.verdict is Verdict.KEEP
         found.append(Step(state, rule, decision, files_go, shrink, None if files_go else _boot(state, rule)))
     return found
@@ -123,7 +121,7 @@ class Reaper:
                         continue
                 elif step.decision.verdict is Verdict.START:
                     result.problems.extend(self._start(state, result))
-                if step.files_go and remove_files(self._store, state.unit, state.layer):
+                if step.files_go and self._abandoned(state.own) and remove_files(self._store, state.unit, state.layer):
                     result.files_removed.append(state.unit)
                     reload = True
                 if step.shrink:
@@ -135,6 +133,12 @@ class Reaper:
         if reload or strays:
             self._manager.reload()
         return result
+
+    def _abandoned(self, own: OwnFiles | None) -> bool:
+        """Whether files may go: not those that another run is writing at this moment, nor beside a foreign drop-in."""
+        if own is None or own.complete:
+            return True
+        return self._store.age(own.slice_file) >= ABANDONED and self._store.read(own.drop_in) is None
 
     def _start(self, state: LayerState, result: Reaped) -> list[str]:
         failed = run_jobs(self._manager, "start", [state.layer], 60.0, lambda *_: None)

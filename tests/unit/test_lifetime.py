@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,15 @@ def own(wanted_by: str, linked: bool) -> OwnFiles:
     found = read_back(ETC / said.layer, render.slice_text(said), render.drop_in_text(said), linked)
     assert found is not None
     return found
+
+
+def test_half_a_layering_goes_unless_something_runs_in_it() -> None:
+    """`systemctl revert` takes the drop-in; what stands in for a rule of the slice file alone holds no more."""
+    half = replace(own("", False), drop_in_text=None)
+    for running, exists in ((False, True), (False, False), (True, False), (True, True)):
+        (step,) = steps([state(own=half, standing=Standing(True, running, exists, 0, 0))], Config(), "6.12")
+        assert step.decision.verdict is (Verdict.REMOVE if exists and not running else Verdict.KEEP)
+        assert step.files_go is (not (running and exists)) and step.boot is None
 
 
 @pytest.mark.parametrize(
