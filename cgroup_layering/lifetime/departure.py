@@ -24,6 +24,8 @@ Shown = Callable[[str], AbstractContextManager[Progress]]
 """Shows how the draining of a layer goes on."""
 NAMED = 10
 """Objects that are named in a report; the rest is in the sum."""
+SEARCHES = 20
+"""Layers of a run whose residue is looked for by name: each costs a look at all pages of the host."""
 
 
 @dataclass
@@ -78,6 +80,7 @@ class Remover:
         self._timeout = timeout
         self._maps = tuple(maps)
         self.shown = shown
+        self._searches = SEARCHES
 
     def remove(self, layer: str, unit: str, why: str) -> Departure:
         """Drain a layer and stop it unless something runs in it or too much is left. Raises BusError."""
@@ -113,12 +116,17 @@ class Remover:
         if result.residue_bytes > self._residue_bytes or (self._force and result.residue_bytes):
             result.residue = self._names(cgroup)
             names = ", ".join(f"{one.name} ({format_size(one.size_bytes)})" for one in result.residue[:NAMED])
+            if self._searches == 0 and not names:
+                names = f"`cgroup-layering charges --cgroup {cgroup}` names it"
             result.kept = "" if self._force else (
                 f"{result.layer} still holds {format_size(result.residue_bytes)}, which would go to {result.parent}: "
                 f"{names or 'nothing that has a name'}."
             )  # fmt: skip
 
     def _names(self, cgroup: str) -> list[Charged]:
+        if self._searches == 0:
+            return []
+        self._searches -= 1
         try:
             found = contents(cgroup, self._fs, maps=self._maps, disks=False)
         except CgroupLayeringError:  # the kernel's files are closed here: the sum has to do
