@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from cgroup_layering.model import OwnFiles, Tracking
@@ -78,3 +79,8 @@ def read_back(path: Path, slice_text: str, drop_in_text: str | None, linked: boo
 def without_ours(settings: tuple[Setting, ...]) -> tuple[Setting, ...]:
     """A file's assignments, or none where the file is ours."""
     return () if any(s.section == SECTION and s.key == "Unit" for s in settings) else settings
+
+
+def with_folder_created(slice_text: str, created: bool) -> str:
+    """The text of a slice file of ours that says so of the drop-in's folder."""
+    return re.sub(r"(?m)^FolderCreated=.*$", f"FolderCreated={'yes' if created else 'no'}", slice_text)

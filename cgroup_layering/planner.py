@@ -75,7 +75,7 @@ def _plan_service(facts: ServiceFacts, host: Host, request: Request) -> ServiceP
         lifetime=_lifetime(facts, request),
         migration=facts.own.migration if facts.own else request.migration,
         version=__version__,
-        folder_created=facts.own.folder_created if facts.own else not facts.drop_in_folder,
+        folder_created=_folder_created(facts, request.folder),
         lifted=choice.lifted,
         resets=choice.resets,
         survive_final_kill=facts.survive_final_kill,
@@ -92,6 +92,13 @@ def _plan_service(facts: ServiceFacts, host: Host, request: Request) -> ServiceP
         timing=timing,
         layering=layering,
     )
+
+
+def _folder_created(facts: ServiceFacts, folder: Path) -> bool:
+    """Whether the drop-in's folder in `folder` is ours: what is said of the one in /run says nothing of /etc."""
+    if facts.own is not None and facts.own.slice_file.parent == folder:
+        return facts.own.folder_created
+    return not facts.drop_in_folder
 
 
 def _lifetime(facts: ServiceFacts, request: Request) -> str:
@@ -134,7 +141,7 @@ def _change(facts: ServiceFacts, layering: Layering, folder: Path) -> Change:
     # Only what the files do counts: a newer version of the tool alone is no reason to write.
     if bool(layering.wanted_by) != own.linked:
         return Change.UPDATE
-    same = replace(layering, version=own.version)
+    same = replace(layering, version=own.version, folder_created=own.folder_created)
     if own.slice_text != render.slice_text(same) or own.drop_in_text != render.drop_in_text(same):
         return Change.UPDATE
     # What is in /etc holds for /run too, but not the other way round.

@@ -44,3 +44,8 @@ def slice_text(layering: Layering) -> str:
 def drop_in_text(layering: Layering) -> str:
     """The text of the service's drop-in."""
     return _environment().get_template("service-drop-in.conf.j2").render(layering=layering)
+
+
+def text_of(template: str, **facts: object) -> str:
+    """The text that another template of ours gives for `facts`."""
+    return _environment().get_template(template).render(**facts)

@@ -3,15 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
 from cgroup_layering import render
 from cgroup_layering.errors import CgroupLayeringError
-from cgroup_layering.model import Change, Layering, ServicePlan
-from cgroup_layering.own import boot_link, drop_in_path
+from cgroup_layering.model import Change, Layering, OwnFiles, ServicePlan
+from cgroup_layering.own import boot_link, drop_in_path, with_folder_created
 from cgroup_layering.store import Store
 from cgroup_layering.systemd.manager import SERVICE, Manager
 
@@ -63,20 +63,29 @@ class FileTransaction:
 
         A boot link is made after the slice file lists it, and removed before that ceases to.
         """
-        unit = layering.unit
-        slice_file, drop_in = self._folder / layering.layer, drop_in_path(self._folder, unit)
+        texts = render.slice_text(layering), render.drop_in_text(layering)
+        self._group(layering.unit, layering.layer, *texts, bool(layering.wanted_by))
+
+    def copy(self, own: OwnFiles) -> None:
+        """Write the files that a service has elsewhere, in the same order; both must be there."""
+        created = not self._store.has_folder(drop_in_path(self._folder, own.unit).parent)
+        text = with_folder_created(own.slice_text, created)
+        self._group(own.unit, own.layer, text, own.drop_in_text or "", bool(own.wanted_by))
+
+    def _group(self, unit: str, layer: str, slice_text: str, drop_in_text: str, at_boot: bool) -> None:
+        slice_file, drop_in = self._folder / layer, drop_in_path(self._folder, unit)
         link = boot_link(slice_file)
-        if not layering.wanted_by and self._store.has_link(link, slice_file):
+        if not at_boot and self._store.has_link(link, slice_file):
             self._steps.append(_Step(unit, link, str(slice_file), _Kind.LINK))
             self._store.remove_link(link, slice_file)
             self._store.remove_folder(link.parent)
-        self._file(unit, slice_file, render.slice_text(layering))
-        if layering.wanted_by and not self._store.has_link(link, slice_file):
+        self._file(unit, slice_file, slice_text)
+        if at_boot and not self._store.has_link(link, slice_file):
             self._make_folder(unit, link.parent)
             self._steps.append(_Step(unit, link, None, _Kind.LINK))
             self._store.link(link, slice_file)
         self._make_folder(unit, drop_in.parent)
-        self._file(unit, drop_in, render.drop_in_text(layering))
+        self._file(unit, drop_in, drop_in_text)
 
     def _make_folder(self, unit: str, path: Path) -> None:
         if not self._store.has_folder(path):
@@ -158,6 +167,13 @@ def _read_back(
 ) -> None:
     """See that systemd took every `Slice=`: what it can't take it ignores in silence."""
     wanted = {service.unit: service.layering.layer for service in services if service.layering is not None}
+    read_back_slices(wanted, transaction, manager, outcome)
+
+
+def read_back_slices(
+    wanted: Mapping[str, str], transaction: FileTransaction, manager: Manager, outcome: Outcome
+) -> None:
+    """The same for units and their layers; files of those that systemd does not put there are undone."""
     found = manager.properties(wanted, SERVICE, ("Slice",))
     wrong = {
         unit: str(found[unit].get("Slice", "")) for unit, layer in wanted.items() if found[unit].get("Slice") != layer

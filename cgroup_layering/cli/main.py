@@ -12,6 +12,7 @@ from cgroup_layering._version import __version__
 VERBS = {
     "plan": "Show what would change on this host and why, without changing it.",
     "migrate": "Layer the whole host, or the named services.",
+    "confirm": "Keep a migration that is on trial.",
     "rollback": "Undo the last migration.",
     "enable": "Layer services.",
     "disable": "Take services out of their layers.",

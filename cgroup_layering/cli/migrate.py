@@ -1,33 +1,41 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""`migrate`: the one-shot migration of a host, or of the services that are named."""
+"""`migrate`: the one-shot migration of a host, of the services that are named, or of a plan in a file."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
+from cgroup_layering.cli import trial
 from cgroup_layering.cli.options import (
+    Span,
     layer_options,
     output_options,
     rehome_option,
     root_option,
-    units_argument,
+    units_or_plan_argument,
     write_options,
 )
+from cgroup_layering.cli.planfiles import is_plan_file, read_plan_file
 from cgroup_layering.cli.rehomers import around_restart, check_rehome
 from cgroup_layering.cli.session import Session
 from cgroup_layering.config import load
 from cgroup_layering.errors import CgroupLayeringError, ExitCode
 from cgroup_layering.layering import Layerer
-from cgroup_layering.model import Plan, Timing, Tracking
+from cgroup_layering.model import Host, Plan, Timing, Tracking
 from cgroup_layering.naming import is_glob
 from cgroup_layering.output.plans import show_notes, show_outcome, show_plan, summary
 from cgroup_layering.output.progress import restarts
 from cgroup_layering.output.rehoming import rehomed_json, tell_rehomed
 from cgroup_layering.output.tables import JsonMode, Output
+from cgroup_layering.planfile import HostChanged, Saved, differences, restrict
 from cgroup_layering.planner import Request, plan
+from cgroup_layering.transaction import Outcome
+from cgroup_layering.trying import DEFAULT_SECONDS, SHORTEST_SECONDS, only_new
+from cgroup_layering.unitpaths import RUN
 
 
 class NoAnswer(CgroupLayeringError):
@@ -41,44 +49,52 @@ class NoAnswer(CgroupLayeringError):
 
 
 @click.command("migrate")
-@units_argument(required=False)
+@units_or_plan_argument
 @layer_options
 @click.option("--yes", "--assume-yes", "-y", "yes", is_flag=True, help="Don't ask.")
+@click.option(
+    "--try",
+    "try_seconds",
+    type=Span(),
+    is_flag=False,
+    flag_value=DEFAULT_SECONDS,
+    help="Take it all back after this time (2min) unless `confirm` is called; wait for that.",
+)
+@click.option("--no-block", is_flag=True, help="With --try: don't wait for the end of the trial.")
 @write_options
 @rehome_option
 @root_option
 @output_options
 def command(
     units: tuple[str, ...],
-    tracking: str | None,
-    no_layer_limits: bool,
-    runtime: bool,
     yes: bool,
-    now: bool,
+    try_seconds: float | None,
+    no_block: bool,
     dry_run: bool,
-    no_reload: bool,
-    timeout: float,
     rehome: bool,
-    root: Path,
     output: Output,
+    **options: Any,
 ) -> int:
-    """Layer the whole host, or the services that are named.
+    """Layer the whole host, the services that are named, or what the plan in a FILE says.
 
     Shows the plan and asks; with --now, services that may be restarted are. Everything else gets into its layer at
-    its next start. `rollback` undoes all of it.
+    its next start. `rollback` undoes all of it. A FILE written by `plan --out` has a slash in its name or ends in
+    .json or .plan; it is applied exactly, without a question, or not at all.
     """
-    check_rehome(rehome, now)
-    session = Session(root, runtime, "migrate this host", write=not dry_run)
-    host = session.read(units)
-    request = Request(
-        tracking=Tracking(tracking) if tracking else None,
-        limits=not no_layer_limits,
-        migration=session.new_migration(),
-        folder=session.folder,
-        named=frozenset(word for word in units if not is_glob(word)),
-        config=load(session.store),
-    )
-    wanted = plan(host, request)
+    check_rehome(rehome, options["now"])
+    before = _plan_of(units, options)
+    _check_try(try_seconds, no_block, options)
+    session = Session(options["root"], options["runtime"], "migrate this host", write=not dry_run)
+    if try_seconds is not None:
+        session.folder = RUN
+        if not dry_run:
+            trial.check_no_trial(trial.folder(session))
+    host, request, wanted = _decide(session, units, before, options)
+    if before is not None:
+        _compare(Path(units[0]), before, wanted, host, session)
+        wanted = restrict(wanted, before)
+    if try_seconds is not None:
+        wanted = _only_what_can_be_tried(wanted, output)
     if dry_run:
         show_plan(wanted, output)
         return ExitCode.OK
@@ -87,19 +103,112 @@ def command(
         output.complain(service.reasons[0].sentence)
     if named_refusals and not wanted.layered:
         return ExitCode.FAILURE
-    if wanted.changes and not yes:
+    if wanted.changes and not yes and before is None:
         _ask(wanted, output)
     elif wanted.changes:
         show_notes(wanted, output)
-    with around_restart(session, host, rehome, timeout) as moving, restarts(output.quiet) as progress:
-        layerer = Layerer(session.store, session.folder, session.manager, timeout, progress, moving.before_restart)
-        outcome = layerer.run(wanted, host, now, not no_reload)
-        rehomed = moving.finish()
+    tried = try_seconds is not None and bool(wanted.changes)
+    if tried and try_seconds is not None:
+        trial.arm(session, request.migration, try_seconds, wanted.changes)
+    try:
+        outcome, rehomed = _carry_out(session, wanted, host, rehome, options, output)
+    except BaseException:
+        if tried:
+            trial.disarm(session, request.migration)
+        raise
     migration = request.migration if wanted.changes else None
     show_outcome(outcome, output, "Layered", migration=migration, **rehomed_json(rehomed))
     tell_rehomed(rehomed, output)
-    _advise(wanted, now, output)
-    return ExitCode.OK if outcome.ok and not named_refusals else ExitCode.FAILURE
+    good = outcome.ok and not named_refusals
+    if tried and try_seconds is not None:
+        good &= _end_of_trial(session, request.migration, try_seconds, no_block, output)
+    else:
+        _advise(wanted, options["now"], output)
+    return ExitCode.OK if good else ExitCode.FAILURE
+
+
+def _plan_of(units: tuple[str, ...], options: dict[str, Any]) -> Saved | None:
+    """The plan that a single word names, if it does; its options are the plan's."""
+    if not any(is_plan_file(word) for word in units):
+        return None
+    if len(units) > 1:
+        raise click.UsageError("A plan's FILE stands alone: it says for itself which units it is about.")
+    if options["tracking"] or options["no_layer_limits"] or options["runtime"]:
+        raise click.UsageError("--tracking, --no-layer-limits and --runtime are decided when a plan is made.")
+    if options["root"] != Path("/"):
+        raise click.UsageError("A plan's FILE is for a running host, not for --root.")
+    before = read_plan_file(Path(units[0]))
+    options["tracking"] = before.tracking
+    options["no_layer_limits"] = not before.limits
+    options["runtime"] = before.runtime
+    return before
+
+
+def _check_try(seconds: float | None, no_block: bool, options: dict[str, Any]) -> None:
+    if seconds is None:
+        if no_block:
+            raise click.UsageError("--no-block goes with --try: nothing else waits.")
+        return
+    if options["runtime"] or options["no_reload"] or options["root"] != Path("/"):
+        raise click.UsageError("--try goes without --runtime, --no-reload and --root: it tries things on this host.")
+    if seconds < SHORTEST_SECONDS:
+        raise click.UsageError(f"--try takes {SHORTEST_SECONDS:g} s or more: less leaves no time to confirm.")
+
+
+def _decide(
+    session: Session, units: tuple[str, ...], before: Saved | None, options: dict[str, Any]
+) -> tuple[Host, Request, Plan]:
+    words = units if before is None else before.words
+    host = session.read(words)
+    request = Request(
+        tracking=Tracking(options["tracking"]) if options["tracking"] else None,
+        limits=not options["no_layer_limits"],
+        migration=session.new_migration(),
+        folder=session.folder,
+        named=frozenset(word for word in words if not is_glob(word)),
+        config=load(session.store),
+    )
+    return host, request, plan(host, request)
+
+
+def _compare(path: Path, before: Saved, wanted: Plan, host: Host, session: Session) -> None:
+    found = differences(before, wanted, host=session.host_id(), systemd=host.version)
+    if found:
+        raise HostChanged(path, found)
+
+
+def _only_what_can_be_tried(wanted: Plan, output: Output) -> Plan:
+    """New layers alone; and a word about what a trial can't show."""
+    chosen = only_new(wanted)
+    left = [service.unit for service in wanted.changes if service not in chosen]
+    if left:
+        output.say(f"Not part of the try, as they are layered already: {', '.join(left)}.")
+    at_boot = sum(service.timing is Timing.NEXT_BOOT for service in chosen)
+    if at_boot:
+        output.say(f"{at_boot} services move at their next boot only, which a try does not live to see.")
+    return Plan((*chosen, *wanted.refused), wanted.migration)
+
+
+def _carry_out(
+    session: Session, wanted: Plan, host: Host, rehome: bool, options: dict[str, Any], output: Output
+) -> tuple[Outcome, list[Any]]:
+    timeout = options["timeout"]
+    with around_restart(session, host, rehome, timeout) as moving, restarts(output.quiet) as progress:
+        layerer = Layerer(session.store, session.folder, session.manager, timeout, progress, moving.before_restart)
+        outcome = layerer.run(wanted, host, options["now"], not options["no_reload"])
+        return outcome, moving.finish()
+
+
+def _end_of_trial(session: Session, migration: str, seconds: float, no_block: bool, output: Output) -> bool:
+    output.say(f"On trial: it is taken back in {seconds:g} s unless `cgroup-layering confirm` is called.")
+    if no_block:
+        return True
+    end = trial.wait(session, migration, seconds, output)
+    if end is trial.End.CONFIRMED:
+        output.say("Confirmed: the layers stay.")
+        return True
+    output.complain("The migration was not confirmed, and is rolled back; `journalctl -t cgroup-layering` says more.")
+    return False
 
 
 def _ask(wanted: Plan, output: Output) -> None:

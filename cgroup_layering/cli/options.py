@@ -161,3 +161,20 @@ def rehome_option(function: Function) -> Function:
 def units_argument(required: bool) -> Callable[[Function], Function]:
     """UNIT... as full names or globs."""
     return click.argument("units", nargs=-1, required=required, type=UnitWord())
+
+
+class UnitOrPlanWord(UnitWord):
+    """The same, or the file of a plan."""
+
+    name = "UNIT|FILE"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The full unit name, the glob or the path as it is."""
+        from cgroup_layering.cli.planfiles import is_plan_file
+
+        return value if is_plan_file(value) else super().convert(value, param, ctx)
+
+
+def units_or_plan_argument(function: Function) -> Function:
+    """[UNIT...|FILE]."""
+    return click.argument("units", nargs=-1, type=UnitOrPlanWord(), metavar="[UNIT...|FILE]")(function)

@@ -3,19 +3,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
 
 from cgroup_layering.cli.options import output_options, root_option, write_options
 from cgroup_layering.cli.session import Session
+from cgroup_layering.cli.trial import disarm, folder
 from cgroup_layering.cli.undo import paths, take_out
-from cgroup_layering.errors import ExitCode
+from cgroup_layering.errors import CgroupLayeringError, ExitCode
 from cgroup_layering.output.tables import Output
 from cgroup_layering.removal import last_migration
+from cgroup_layering.trying import migration_on_trial
+
+
+class NoSuchMigration(CgroupLayeringError):
+    """No file of this host carries that id."""
+
+    def __init__(self, migration: str, known: Iterable[str]) -> None:
+        super().__init__(migration, known)
+        self.migration = migration
+        self.known = tuple(sorted(set(known)))
+
+    def __str__(self) -> str:
+        there = f"there are {', '.join(self.known)}" if self.known else "there is none"
+        return f"There is no migration {self.migration} on this host; {there}."
 
 
 @click.command("rollback")
+@click.argument("migration", required=False, default="", metavar="[ID]")
 @click.option(
     "--yes",
     "--assume-yes",
@@ -27,8 +44,10 @@ from cgroup_layering.removal import last_migration
 @write_options
 @root_option
 @output_options
-def command(now: bool, dry_run: bool, no_reload: bool, timeout: float, root: Path, output: Output) -> int:
-    """Undo the last migration: remove the files that carry its id, and nothing else.
+def command(
+    migration: str, now: bool, dry_run: bool, no_reload: bool, timeout: float, root: Path, output: Output
+) -> int:
+    """Undo the last migration, or that with the ID: remove the files that carry its id, and nothing else.
 
     Services leave their layers at their next start; with --now those that may be restarted do so at once.
     """
@@ -36,7 +55,10 @@ def command(now: bool, dry_run: bool, no_reload: bool, timeout: float, root: Pat
         raise click.UsageError("rollback cannot do without a reload: systemd would keep the layers it knows.")
     session = Session(root, False, "change unit files", write=not dry_run)
     known = session.store.own()
-    migration = last_migration(known.values())
+    ids = {files.migration for files in known.values() if files.migration}
+    if migration and migration not in ids:
+        raise NoSuchMigration(migration, ids)
+    migration = migration or last_migration(known.values())
     chosen = [files for _, files in sorted(known.items()) if migration and files.migration == migration]
     if not chosen:
         output.say("There is no migration to roll back.")
@@ -44,4 +66,7 @@ def command(now: bool, dry_run: bool, no_reload: bool, timeout: float, root: Pat
         for files in chosen:
             output.say(f"Would remove {paths(files)}.")
         return ExitCode.OK
-    return take_out(session, chosen, now, timeout, output)
+    code = take_out(session, chosen, now, timeout, output)
+    if session.online and migration_on_trial(folder(session).names()) == migration:
+        disarm(session, migration)
+    return code

@@ -14,8 +14,10 @@ import click
 from cgroup_layering.host import Reader
 from cgroup_layering.kernel.cgroupfs import CgroupFS
 from cgroup_layering.model import Host
+from cgroup_layering.planfile import host_of
 from cgroup_layering.removal import last_migration
 from cgroup_layering.requirements import check_cgroups, check_root_rights, check_systemd
+from cgroup_layering.runfolder import RunFolder
 from cgroup_layering.store import Store
 from cgroup_layering.systemd.manager import Manager
 from cgroup_layering.unitpaths import ETC, RUN
@@ -34,6 +36,7 @@ class Session:
         self.manager: Manager | None = None
         if runtime and not self.online:
             raise click.UsageError("--runtime makes no sense with --root: an image has no running system.")
+        self.run_folder: RunFolder | None = None
         if write:
             check_root_rights(action)
         if self.online:
@@ -42,6 +45,10 @@ class Session:
             self._fs = check_cgroups()
             self.manager = connect()
             check_systemd(self.manager.version())
+            if write:
+                # Held until the process ends: two runs would undo each other's steps.
+                self.run_folder = RunFolder()
+                self.run_folder.lock()
         self.store = Store(self.root)
 
     @property
@@ -60,6 +67,13 @@ class Session:
         if follow_aliases and any(word in host.aliases for word in words):
             return reader.read(tuple(dict.fromkeys(host.aliases.get(word, word) for word in words)), self.folder)
         return host
+
+    def host_id(self) -> str:
+        """What tells this host from others, without its machine id."""
+        try:
+            return host_of((self.root / "etc/machine-id").read_text(errors="replace"))
+        except OSError:
+            return host_of("")
 
     def new_migration(self) -> str:
         """An id for a migration that sorts behind all that are on this host, even if the clock went back."""

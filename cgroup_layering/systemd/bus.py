@@ -19,7 +19,7 @@ import pydbus
 from gi.repository import Gio, GLib
 
 from cgroup_layering.errors import HostUnsuitable
-from cgroup_layering.systemd.manager import BusError, BusTimeout, Transient, UnitFileRow, UnitRow
+from cgroup_layering.systemd.manager import BusError, BusTimeout, Transient, TransientTimer, UnitFileRow, UnitRow
 
 _NAME = "org.freedesktop.systemd1"
 _PATH = "/org/freedesktop/systemd1"
@@ -186,6 +186,24 @@ class SystemdBus:
             ("Before", GLib.Variant("as", list(unit.before))),
         ]
         arguments = GLib.Variant("(ssa(sv)a(sa(sv)))", (unit.name, "fail", properties, []))
+        self._call("StartTransientUnit", arguments, "(o)")
+
+    def start_timer(self, timer: TransientTimer) -> None:
+        """Make a timer and its service, and queue the timer's start."""
+        command = [(timer.argv[0], list(timer.argv), False)]
+        service = [
+            ("Description", GLib.Variant("s", timer.description)),
+            ("Type", GLib.Variant("s", "oneshot")),
+            ("ExecStart", GLib.Variant("a(sasb)", command)),
+            ("SyslogIdentifier", GLib.Variant("s", "cgroup-layering")),
+        ]
+        properties = [
+            ("Description", GLib.Variant("s", timer.description)),
+            ("TimersMonotonic", GLib.Variant("a(st)", [("OnActiveSec", int(timer.seconds * 1e6))])),
+            ("AccuracyUSec", GLib.Variant("t", 1_000_000)),
+            ("RemainAfterElapse", GLib.Variant("b", False)),
+        ]
+        arguments = GLib.Variant("(ssa(sv)a(sa(sv)))", (timer.timer, "fail", properties, [(timer.service, service)]))
         self._call("StartTransientUnit", arguments, "(o)")
 
     def _manager_property(self, name: str) -> Any:

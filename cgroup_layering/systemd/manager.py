@@ -89,6 +89,27 @@ class Transient:
     """How long its start may take."""
 
 
+@dataclass(frozen=True, slots=True)
+class TransientTimer:
+    """A command that systemd runs once, `seconds` from now, unless the timer is stopped before."""
+
+    name: str
+    """Of both units, without their suffixes."""
+    description: str
+    argv: tuple[str, ...]
+    seconds: float
+
+    @property
+    def timer(self) -> str:
+        """The timer's unit."""
+        return f"{self.name}.timer"
+
+    @property
+    def service(self) -> str:
+        """The unit that the command runs in."""
+        return f"{self.name}.service"
+
+
 class Manager(Protocol):
     """systemd's system manager; every method raises BusError or BusTimeout."""
 
@@ -127,3 +148,6 @@ class Manager(Protocol):
 
     def start_transient(self, unit: Transient) -> None:
         """Make the unit and queue its start; returns when it is queued."""
+
+    def start_timer(self, timer: TransientTimer) -> None:
+        """Make a timer and its service, and queue the timer's start; returns when it is queued."""

@@ -101,7 +101,8 @@ def test_mypy() -> None:
 
 
 def test_shellcheck() -> None:
-    shell = scripts("sh", "bash", "dash")
+    # Templates are looked at as what they become, where they are tested.
+    shell = [name for name in scripts("sh", "bash", "dash") if not name.endswith(".j2")]
     maintainer = [name for name in shell if name.startswith("debian/cgroup-layering.")]
     assert ".ci/run" in shell
     assert maintainer

@@ -12,6 +12,7 @@ import click
 import pytest
 
 from cgroup_layering.cli.main import VERBS, cli
+from cgroup_layering.cli.options import UnitWord
 from cgroup_layering.model import ServicePlan, Verdict
 from cgroup_layering.output.plans import as_json
 
@@ -96,7 +97,8 @@ def test_a_verbs_page_has_all_its_options_and_no_others(verb: str) -> None:
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_verbs_page_and_help_agree_about_units(verb: str) -> None:
     synopsis = page(f"cgroup-layering-{verb}.8").split("## SYNOPSIS", 1)[1].split("##", 1)[0]
-    arguments = [parameter for parameter in command(verb).params if isinstance(parameter, click.Argument)]
+    params = command(verb).params
+    arguments = [one for one in params if isinstance(one, click.Argument) and isinstance(one.type, UnitWord)]
     dots = "..." if arguments and arguments[0].nargs < 0 else ""
     expected = "" if not arguments else f"*UNIT*{dots}" if arguments[0].required else f"[*UNIT*{dots}]"
     found = re.findall(r"\[\*UNIT\*\.\.\.\]|\*UNIT\*(?:\.\.\.)?", synopsis)

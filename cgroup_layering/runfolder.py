@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""/run/cgroup-layering: what has to be known only until the next boot, open to root alone.
+
+It holds the lock of those who change unit files, and the script that takes a try back. What layers are is said by unit
+files, never by anything here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import secrets
+import stat
+import sys
+import time
+from pathlib import Path
+
+from cgroup_layering.errors import CgroupLayeringError
+
+FOLDER = Path("/run/cgroup-layering")
+LOCK = "lock"
+PATIENCE = 60.0
+"""Seconds to wait for another run."""
+_POLL = 0.2
+_SIZE_LIMIT = 4096
+
+
+class Locked(CgroupLayeringError):
+    """Another run of the tool changes this host."""
+
+    hint = "Wait until it is done, then try again."
+
+    def __init__(self, holder: str) -> None:
+        super().__init__(holder)
+        self.holder = holder
+
+    def __str__(self) -> str:
+        return f"Another run of cgroup-layering is changing this host: {self.holder or 'it does not say which'}."
+
+
+class RunFolderError(CgroupLayeringError):
+    """The folder can't be used."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path = path
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"Cannot use {self.path}: {self.reason}."
+
+
+class RunFolder:
+    """The folder, made if it is missing. Raises RunFolderError where it is somebody else's or a link."""
+
+    def __init__(self, path: Path = FOLDER) -> None:
+        self.path = path
+        try:
+            with contextlib.suppress(FileExistsError):
+                path.mkdir(mode=0o700)
+            self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            facts = os.fstat(self._fd)
+        except OSError as error:
+            raise RunFolderError(path, error.strerror or str(error)) from error
+        if facts.st_uid != os.geteuid() or stat.S_IMODE(facts.st_mode) & 0o022:
+            raise RunFolderError(path, "others than root may write to it")
+        self._lock: int | None = None
+
+    def names(self) -> list[str]:
+        """The names of the files."""
+        return sorted(os.listdir(self._fd))
+
+    def write(self, name: str, text: str, mode: int = 0o600) -> None:
+        """Write a file in one step, over an old one. Raises RunFolderError."""
+        temporary = f".{name}-{secrets.token_hex(8)}"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            with os.fdopen(os.open(temporary, flags, 0o600, dir_fd=self._fd), "wb") as file:
+                file.write(text.encode(errors="surrogateescape"))
+                os.fchmod(file.fileno(), mode)
+            os.rename(temporary, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary, dir_fd=self._fd)
+            raise RunFolderError(self.path / name, (error.strerror or str(error)).lower()) from error
+
+    def remove(self, *names: str) -> None:
+        """Remove files that may be there."""
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=self._fd)
+
+    def lock(self, patience: float = PATIENCE) -> None:
+        """Hold the lock until `unlock` or the end of the process; wait `patience` seconds for it. Raises Locked."""
+        descriptor = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=self._fd)
+        deadline = time.monotonic() + patience
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if error.errno != errno.EWOULDBLOCK or time.monotonic() > deadline:
+                    holder = os.pread(descriptor, _SIZE_LIMIT, 0).decode(errors="replace").strip()
+                    os.close(descriptor)
+                    raise Locked(holder) from error
+            time.sleep(_POLL)
+        words = " ".join(("cgroup-layering", *sys.argv[1:]))[: _SIZE_LIMIT - 64]
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{words} (process {os.getpid()})\n".encode(errors="surrogateescape"), 0)
+        self._lock = descriptor
+
+    def unlock(self) -> None:
+        """Let go of the lock, if it is held."""
+        if self._lock is not None:
+            os.ftruncate(self._lock, 0)
+            os.close(self._lock)
+            self._lock = None
