@@ -3,20 +3,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 from cgroup_layering.kernel.cgroupfs import CgroupFS
 from cgroup_layering.kernel.latch import LATCH, latch, unlatch
 from cgroup_layering.model import Change, Host, Plan, ServicePlan, Timing
-from cgroup_layering.moving import Progress, State, run_jobs, states
+from cgroup_layering.mover import Mover
+from cgroup_layering.moving import Progress
 from cgroup_layering.naming import slice_path
-from cgroup_layering.removal import remove_files
+from cgroup_layering.restarting import NO_GATE, Gate
 from cgroup_layering.settling import settle
-from cgroup_layering.stopping import stop_empty
 from cgroup_layering.store import Store
 from cgroup_layering.systemd.manager import Manager
-from cgroup_layering.transaction import FileTransaction, Outcome, write_plan
+from cgroup_layering.transaction import Outcome, write_plan
 
 
 class Layerer:
@@ -30,6 +30,7 @@ class Layerer:
         timeout: float,
         progress: Progress,
         before_restart: Callable[[list[ServicePlan]], None] = lambda _movers: None,
+        gate: Gate = NO_GATE,
     ) -> None:
         self._store = store
         self._folder = folder
@@ -37,6 +38,7 @@ class Layerer:
         self._timeout = timeout
         self._progress = progress
         self._before_restart = before_restart
+        self._gate = gate
 
     def run(self, plan: Plan, host: Host, now: bool, reload: bool = True) -> Outcome:
         """Apply `plan`; raises StoreError or BusError with everything undone.
@@ -73,7 +75,8 @@ class Layerer:
                 why = service.reasons[0].sentence
                 outcome.pending[service.unit] = f"{why} It gets into its layer at its {service.timing}."
         if movers:
-            self._move(manager, movers, transaction, outcome)
+            mover = Mover(manager, self._store, self._timeout, self._progress, self._before_restart, self._gate)
+            mover.move(movers, host, transaction, outcome)
         return outcome
 
     @staticmethod
@@ -85,64 +88,3 @@ class Layerer:
         for folder in latched:
             unlatch(folder)
         return latched
-
-    def _move(
-        self, manager: Manager, movers: list[ServicePlan], transaction: FileTransaction, outcome: Outcome
-    ) -> None:
-        units = [service.unit for service in movers]
-        self._before_restart(movers)
-        refused = run_jobs(manager, "try-restart", units, self._timeout, self._progress)
-        after = states(manager, units)
-        broken: dict[str, ServicePlan] = {}
-        for service in movers:
-            unit, state = service.unit, after[service.unit]
-            inside = service.layering is not None and state.control_group.startswith(
-                slice_path(service.layering.layer) + "/"
-            )
-            if state.up and inside and unit not in refused:
-                outcome.moved.append(unit)
-            elif unit in refused and (state.up or state.active_state == "deactivating"):
-                outcome.failed[unit] = refused[unit]
-            elif state.up:
-                outcome.pending[unit] = (
-                    f"{unit} was restarted, but processes of its last instance keep {state.control_group} in use. "
-                    "It gets into its layer at its next start without leftovers."
-                )
-            elif state.ended_well:
-                outcome.pending[unit] = f"{unit} ended by itself. It gets into its layer at its next start."
-            else:
-                broken[unit] = service
-        if broken:
-            self._take_out(manager, broken, after, transaction, outcome)
-
-    def _take_out(
-        self,
-        manager: Manager,
-        broken: dict[str, ServicePlan],
-        after: Mapping[str, State],
-        transaction: FileTransaction,
-        outcome: Outcome,
-    ) -> None:
-        """Undo services that failed to start in their layers, and start them as they were."""
-        transaction.undo(broken)
-        for unit, service in broken.items():
-            # Files that an earlier run wrote go too: it is the layer that the service does not start in.
-            if service.layering is not None:
-                remove_files(self._store, unit, service.layering.layer)
-        manager.reload()
-        for unit in broken:
-            manager.reset_failed(unit)
-        run_jobs(manager, "start", broken, self._timeout, self._progress)
-        again = states(manager, broken)
-        for unit in broken:
-            how = f"{unit} failed to start in its layer (result {after[unit].result}); its files were removed"
-            if again[unit].up or again[unit].ended_well:
-                outcome.failed[unit] = f"{how} and it was started as before."
-            else:
-                outcome.failed[unit] = (
-                    f"{how}, but it does not start without them either (result {again[unit].result}); "
-                    f"see `systemctl status {unit}`."
-                )
-        outcome.written = [unit for unit in outcome.written if unit not in broken]
-        layers = [service.layering.layer for service in broken.values() if service.layering is not None]
-        stop_empty(manager, CgroupFS(), layers, self._timeout)

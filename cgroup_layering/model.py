@@ -110,6 +110,8 @@ class ServiceFacts:
     transient: bool = False
     need_daemon_reload: bool = False
     job: str = ""
+    propagates: tuple[str, ...] = ()
+    """Units that a restart of this one restarts."""
     accept_socket: str = ""
     drop_in_folder: bool = False
     own: OwnFiles | None = None
@@ -132,6 +134,11 @@ class Host:
     oom_kill_units: Mapping[str, str] = field(default_factory=dict)
     caller_units: frozenset[str] = frozenset()
     online: bool = True
+
+    @property
+    def propagates(self) -> dict[str, tuple[str, ...]]:
+        """Whom a restart of each service restarts too."""
+        return {unit: facts.propagates for unit, facts in self.services.items() if facts.propagates}
 
 
 @dataclass(frozen=True, slots=True)

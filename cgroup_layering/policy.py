@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 
 from cgroup_layering.model import Host, Reason, ServiceFacts, Timing
 from cgroup_layering.naming import NameTooLong, ancestors, layer_name
+from cgroup_layering.restarting import closure
 
 _USER_SLICES = ("user", "machine", "capsule")
 _USER_UNITS = ("user@*.service", "user-runtime-dir@*.service", "capsule@*.service")
@@ -62,6 +63,9 @@ _PAYLOADS = (
 )
 """Their containers and guests outlive them, or die with them: neither is for a migration to decide."""
 
+_PASSING = ("changing", "job")
+"""Deferrals of one service that say nothing about restarts through another."""
+
 _SETTLED = ("active", "inactive", "failed")
 
 
@@ -110,7 +114,26 @@ def _refusals(facts: ServiceFacts, host: Host) -> Iterator[Reason]:
 
 def deferrals(facts: ServiceFacts, host: Host) -> tuple[tuple[Timing, Reason], ...]:
     """Why a service is not restarted live, with the time when it gets into its layer; empty if it may be."""
-    return tuple(_deferrals(facts, host))
+    return (*_deferrals(facts, host), *_through_others(facts, host))
+
+
+def _through_others(facts: ServiceFacts, host: Host) -> Iterator[tuple[Timing, Reason]]:
+    """Its restart would restart others, some of which are not to be restarted live."""
+    for other in sorted(closure(facts.unit, host.propagates)):
+        found = host.services.get(other)
+        if found is not None and found.running:
+            reasons = [one for one in _deferrals(found, host) if one[1].code not in _PASSING]
+        elif found is None and _is_critical(other):
+            reasons = [_boot("critical", f"{other} keeps this host running or reachable.")]
+        else:
+            reasons = []
+        for when, reason in reasons[:1]:
+            sentence = f"A restart of {facts.unit} restarts {other} too: {reason.sentence}"
+            yield when, Reason("propagates", sentence)
+
+
+def _is_critical(unit: str) -> bool:
+    return any(fnmatchcase(unit, pattern) for pattern in _CRITICAL)
 
 
 def _deferrals(facts: ServiceFacts, host: Host) -> Iterator[tuple[Timing, Reason]]:
@@ -122,7 +145,7 @@ def _deferrals(facts: ServiceFacts, host: Host) -> Iterator[tuple[Timing, Reason
     if facts.kill_mode in ("process", "none") or not facts.send_sigkill:
         what = f"KillMode={facts.kill_mode}" if facts.kill_mode in ("process", "none") else "SendSIGKILL=no"
         yield _boot("leftovers", f"{unit} has {what}: processes left by a stop keep the old cgroup in use.")
-    if any(fnmatchcase(unit, pattern) for pattern in _CRITICAL):
+    if _is_critical(unit):
         yield _boot("critical", f"{unit} keeps this host running or reachable.")
     if any(fnmatchcase(unit, pattern) for pattern in _PAYLOADS):
         yield _boot("payload", f"{unit} has containers or guests that a restart could end.")

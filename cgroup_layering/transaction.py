@@ -27,6 +27,8 @@ class Outcome:
     pending: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
+    stopped: str = ""
+    """Why the run ended before all was done, as a sentence."""
 
     @property
     def ok(self) -> bool:

@@ -12,6 +12,8 @@ import click
 from cgroup_layering.cli import trial
 from cgroup_layering.cli.options import (
     Span,
+    gate_of,
+    gate_options,
     layer_options,
     output_options,
     rehome_option,
@@ -22,6 +24,7 @@ from cgroup_layering.cli.options import (
 from cgroup_layering.cli.planfiles import is_plan_file, read_plan_file
 from cgroup_layering.cli.rehomers import around_restart, check_rehome
 from cgroup_layering.cli.session import Session
+from cgroup_layering.cli.undo import take_out
 from cgroup_layering.config import load
 from cgroup_layering.errors import CgroupLayeringError, ExitCode
 from cgroup_layering.layering import Layerer
@@ -33,6 +36,7 @@ from cgroup_layering.output.rehoming import rehomed_json, tell_rehomed
 from cgroup_layering.output.tables import JsonMode, Output
 from cgroup_layering.planfile import HostChanged, Saved, differences, restrict
 from cgroup_layering.planner import Request, plan
+from cgroup_layering.restarting import Gate
 from cgroup_layering.transaction import Outcome
 from cgroup_layering.trying import DEFAULT_SECONDS, SHORTEST_SECONDS, only_new
 from cgroup_layering.unitpaths import RUN
@@ -62,6 +66,7 @@ class NoAnswer(CgroupLayeringError):
 )
 @click.option("--no-block", is_flag=True, help="With --try: don't wait for the end of the trial.")
 @write_options
+@gate_options
 @rehome_option
 @root_option
 @output_options
@@ -82,6 +87,9 @@ def command(
     .json or .plan; it is applied exactly, without a question, or not at all.
     """
     check_rehome(rehome, options["now"])
+    gate = gate_of(options)
+    if rehome and gate.batch:
+        raise click.UsageError("--rehome goes around all restarts at once, so it goes without --batch.")
     before = _plan_of(units, options)
     _check_try(try_seconds, no_block, options)
     session = Session(options["root"], options["runtime"], "migrate this host", write=not dry_run)
@@ -111,7 +119,7 @@ def command(
     if tried and try_seconds is not None:
         trial.arm(session, request.migration, try_seconds, wanted.changes)
     try:
-        outcome, rehomed = _carry_out(session, wanted, host, rehome, options, output)
+        outcome, rehomed = _carry_out(session, wanted, host, rehome, gate, options, output)
     except BaseException:
         if tried:
             trial.disarm(session, request.migration)
@@ -119,6 +127,8 @@ def command(
     migration = request.migration if wanted.changes else None
     show_outcome(outcome, output, "Layered", migration=migration, **rehomed_json(rehomed))
     tell_rehomed(rehomed, output)
+    if outcome.stopped:
+        return _undo(session, request.migration, tried, outcome, options["timeout"], output)
     good = outcome.ok and not named_refusals
     if tried and try_seconds is not None:
         good &= _end_of_trial(session, request.migration, try_seconds, no_block, output)
@@ -190,13 +200,25 @@ def _only_what_can_be_tried(wanted: Plan, output: Output) -> Plan:
 
 
 def _carry_out(
-    session: Session, wanted: Plan, host: Host, rehome: bool, options: dict[str, Any], output: Output
+    session: Session, wanted: Plan, host: Host, rehome: bool, gate: Gate, options: dict[str, Any], output: Output
 ) -> tuple[Outcome, list[Any]]:
     timeout = options["timeout"]
     with around_restart(session, host, rehome, timeout) as moving, restarts(output.quiet) as progress:
-        layerer = Layerer(session.store, session.folder, session.manager, timeout, progress, moving.before_restart)
+        layerer = Layerer(
+            session.store, session.folder, session.manager, timeout, progress, moving.before_restart, gate
+        )
         outcome = layerer.run(wanted, host, options["now"], not options["no_reload"])
         return outcome, moving.finish()
+
+
+def _undo(session: Session, migration: str, tried: bool, outcome: Outcome, timeout: float, output: Output) -> ExitCode:
+    """Take back what this run did, as too many services failed; it fails in any case."""
+    output.complain(f"{outcome.stopped} It is rolled back.")
+    own = [files for files in session.store.own().values() if files.migration == migration]
+    take_out(session, own, True, timeout, Output(quiet=True))
+    if tried:
+        trial.disarm(session, migration)
+    return ExitCode.FAILURE
 
 
 def _end_of_trial(session: Session, migration: str, seconds: float, no_block: bool, output: Output) -> bool:

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,6 +15,7 @@ import click.shell_completion
 from cgroup_layering.errors import CgroupLayeringError
 from cgroup_layering.naming import InvalidName, is_glob, service_name
 from cgroup_layering.output.tables import JsonMode, Output
+from cgroup_layering.restarting import Gate
 from cgroup_layering.spans import parse_span
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -149,6 +151,45 @@ def layer_options(function: Function) -> Function:
             ),
             click.option("--runtime", is_flag=True, help="Write below /run, until the next boot."),
         ),
+    )
+
+
+def gate_options(function: Function) -> Function:
+    """How restarts are paced and what stops them: --batch, --pause, --health-time, --health-cmd, --max-failures."""
+    whole = click.IntRange(min=1)
+    return _apply(
+        function,
+        (
+            click.option("--batch", type=whole, metavar="N", help="With --now: restart so many services at a time."),
+            click.option("--pause", type=Span(), help="With --batch: wait so long between two batches."),
+            click.option("--health-time", type=Span(), help="With --now: a service must stay up for so long."),
+            click.option("--health-cmd", metavar="COMMAND", help="With --now: run this for each service ($UNIT)."),
+            click.option(
+                "--max-failures", type=whole, metavar="N", help="With --now: undo this run when so many services fail."
+            ),
+        ),
+    )
+
+
+def gate_of(options: Mapping[str, Any]) -> Gate:
+    """What these options say. Raises UsageError where they make no sense."""
+    given = {key: options[key] for key in ("batch", "pause", "health_time", "health_cmd", "max_failures")}
+    if not options["now"] and any(value is not None for value in given.values()):
+        raise click.UsageError("--batch, --pause, --health-time, --health-cmd and --max-failures go with --now.")
+    if given["pause"] is not None and given["batch"] is None:
+        raise click.UsageError("--pause is between two batches, so it needs --batch.")
+    try:
+        command = tuple(shlex.split(given["health_cmd"] or ""))
+    except ValueError as error:
+        raise click.UsageError(f"--health-cmd is no command: {error}.") from error
+    if given["health_cmd"] is not None and not command:
+        raise click.UsageError("--health-cmd is empty.")
+    return Gate(
+        batch=given["batch"] or 0,
+        pause_seconds=given["pause"] or 0.0,
+        health_seconds=given["health_time"] or 0.0,
+        health_command=command,
+        max_failures=given["max_failures"] or 0,
     )
 
 

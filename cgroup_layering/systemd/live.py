@@ -11,6 +11,7 @@ from typing import cast
 
 from cgroup_layering.model import Reason, ServiceFacts
 from cgroup_layering.naming import ROOT_SLICE, ancestors, is_template, template_of
+from cgroup_layering.restarting import PROPAGATES
 from cgroup_layering.systemd.manager import SERVICE, SLICE, SOCKET, UNIT, Manager, UnitRow
 
 _UNIT_NAMES = (
@@ -27,6 +28,7 @@ _UNIT_NAMES = (
     "SurviveFinalKillSignal",
     "Transient",
     "NeedDaemonReload",
+    *PROPAGATES,
 )
 _SERVICE_NAMES = (
     "Slice",
@@ -142,6 +144,7 @@ def merge(facts: ServiceFacts, state: LiveState) -> ServiceFacts:
         need_daemon_reload=bool(unit.get("NeedDaemonReload")),
         job=state.job,
         accept_socket=state.accept_socket,
+        propagates=tuple(sorted({other for key in PROPAGATES for other in cast(list[str], unit.get(key, []))})),
     )
     if not service:
         return facts

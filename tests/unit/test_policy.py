@@ -74,6 +74,7 @@ DEFERRED: dict[str, tuple[str, Timing, ServiceFacts, dict[str, Any]]] = {
     "reloading": ("changing", Timing.NEXT_START, facts(active_state="reloading", sub_state="reload"), {}),
     "crashing": ("changing", Timing.NEXT_START, facts(active_state="activating", sub_state="auto-restart"), {}),
     "job": ("job", Timing.NEXT_START, facts(job="restart"), {}),
+    "takes the bus along": ("propagates", Timing.NEXT_BOOT, facts(propagates=("dbus.service",)), {}),
 }
 
 
