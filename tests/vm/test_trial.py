@@ -71,8 +71,9 @@ def test_a_trial_is_taken_back_though_the_program_is_killed(trial: Machine) -> N
     while groups(trial) != LAYERED:
         assert time.monotonic() < deadline
         time.sleep(0.5)
-    assert not [path for path in trial.manifest() if path.startswith("/etc/") and "cgroup-layering" in path]
-    trial.ok("systemctl kill --signal=SIGKILL caller; systemctl reset-failed caller || true")
+    assert not [path for path in trial.manifest() if path.startswith("/etc/") and "zz-cgroup-layering" in path]
+    trial.ok("systemctl kill --signal=SIGKILL caller; while systemctl is-active --quiet caller; do sleep 0.2; done")
+    trial.run("systemctl reset-failed caller")
     rolled_back(trial)
     assert groups(trial) == PLAIN and trial.manifest() == before
     assert trial.ok("find /sys/fs/cgroup -name '*trial*.service.slice' | wc -l") == "0"

@@ -9,6 +9,7 @@ import json
 import os
 import stat
 import sys
+from collections.abc import Iterable
 
 
 def describe(path: str) -> list[str]:
@@ -23,11 +24,17 @@ def describe(path: str) -> list[str]:
     return [stat.filemode(facts.st_mode)[0], oct(facts.st_mode & 0o7777), str(facts.st_uid), str(facts.st_gid), content]
 
 
-found = {}
-for root in sys.argv[1:]:
-    for folder, names, files in os.walk(root):
-        found[folder] = describe(folder)
-        for name in names + files:
-            path = os.path.join(folder, name)
-            found[path] = describe(path)
-print(json.dumps(found))
+def manifest(roots: Iterable[str]) -> dict[str, list[str]]:
+    """All that is in these folders, by path."""
+    found = {}
+    for root in roots:
+        for folder, names, files in os.walk(root):
+            found[folder] = describe(folder)
+            for name in names + files:
+                path = os.path.join(folder, name)
+                found[path] = describe(path)
+    return found
+
+
+if __name__ == "__main__":
+    print(json.dumps(manifest(sys.argv[1:])))

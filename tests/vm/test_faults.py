@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A migration that is cut off at any step: the host stays valid, and a rollback or a second migration ends well."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.vm.machine import GUEST, TOP, Machine
+
+UNITS = ("fault-a.service", "fault-b.service")
+SERVICE = "[Service]\nType=exec\nExecStart=/usr/bin/sleep infinity\nMemoryMax=64M\n"
+WORDS = "migrate fault-* --yes --now --quiet"
+
+
+@pytest.fixture(scope="module")
+def struck(fresh: Machine) -> Iterator[Machine]:
+    """Two plain services that run, without a limit on how often they may start."""
+    for unit in UNITS:
+        fresh.write(f"/etc/systemd/system/{unit}", f"[Unit]\nStartLimitIntervalSec=0\n{SERVICE}")
+    fresh.ok(f"systemctl daemon-reload && systemctl start {' '.join(UNITS)}")
+    yield fresh
+
+
+def strike(machine: Machine, signal: str, first: int, step: int) -> list[dict[str, Any]]:
+    """Strike at every `step`-th step; all results, which are noted for the table too."""
+    script = f"python3 {GUEST}/fault.py {signal} {first} {step} {WORDS} 2>{GUEST}/fault.err"
+    out = machine.ok(f"{script} || {{ tail -n 20 {GUEST}/fault.err; exit 1; }}")
+    results = [json.loads(line) for line in out.splitlines()]
+    notes = TOP / "build" / f"faults-{machine.suite}-{signal}.json"
+    notes.write_text(json.dumps(results, indent=1) + "\n")
+    return results
+
+
+def holds(results: list[dict[str, Any]], signal: int) -> None:
+    """Every fault struck but those of the last round, and nothing was lost or left."""
+    assert [one for one in results if one["problems"]] == []
+    assert all(one["exit"] == -signal for one in results if one["name"] and signal == 9)
+    assert not results[-1]["name"] and results[-1]["exit"] == 0, "the last round went through unharmed"
+
+
+def test_killed_at_some_steps(struck: Machine) -> None:
+    results = strike(struck, "SIGKILL", 5, 9)
+    assert len(results) >= 6
+    holds(results, 9)
+
+
+@pytest.mark.long
+def test_killed_at_every_step(struck: Machine) -> None:
+    results = strike(struck, "SIGKILL", 1, 1)
+    names = {one["name"] for one in results}
+    assert {"open", "rename", "fsync", "mkdir", "reload", "enqueue", "properties"} <= names
+    holds(results, 9)
+
+
+@pytest.mark.long
+def test_ended_at_every_step(struck: Machine) -> None:
+    """SIGTERM: the program takes back what it did itself, or leaves it to a rollback."""
+    holds(strike(struck, "SIGTERM", 1, 1), 15)
