@@ -1,27 +1,29 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """/run/cgroup-layering: what has to be known only until the next boot, open to root alone.
 
-It holds the lock of those who change unit files, and the script that takes a try back. What layers are is said by unit
-files, never by anything here.
+It holds the lock of those who change unit files, the script that takes a try back, and the id of a migration under way.
+What layers are is said by unit files, never by anything here.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import os
 import secrets
 import stat
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from cgroup_layering.errors import CgroupLayeringError
 
 FOLDER = Path("/run/cgroup-layering")
 LOCK = "lock"
-PATIENCE = 60.0
+MIGRATING = "migrating"
+"""Holds the id of a migration while it writes: one that was killed leaves it, and the next goes on under that id."""
+PATIENCE = 300.0
 """Seconds to wait for another run."""
 _POLL = 0.2
 _SIZE_LIMIT = 4096
@@ -86,25 +88,41 @@ class RunFolder:
                 os.unlink(temporary, dir_fd=self._fd)
             raise RunFolderError(self.path / name, (error.strerror or str(error)).lower()) from error
 
+    def read(self, name: str) -> str:
+        """The text of a small file, without blanks around it; empty where there is none."""
+        try:
+            descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self._fd)
+        except OSError:
+            return ""
+        with os.fdopen(descriptor, "rb") as file:
+            return file.read(_SIZE_LIMIT).decode(errors="replace").strip()
+
     def remove(self, *names: str) -> None:
         """Remove files that may be there."""
         for name in names:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(name, dir_fd=self._fd)
 
-    def lock(self, patience: float = PATIENCE) -> None:
-        """Hold the lock until `unlock` or the end of the process; wait `patience` seconds for it. Raises Locked."""
+    def lock(self, patience: float = PATIENCE, waiting: Callable[[str], object] = lambda _holder: None) -> None:
+        """Hold the lock until `unlock` or the end of the process; wait `patience` seconds for it. Raises Locked.
+
+        `waiting` is called once, with the words of who holds it.
+        """
         descriptor = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=self._fd)
         deadline = time.monotonic() + patience
+        told = False
         while True:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
-            except OSError as error:
-                if error.errno != errno.EWOULDBLOCK or time.monotonic() > deadline:
-                    holder = os.pread(descriptor, _SIZE_LIMIT, 0).decode(errors="replace").strip()
+            except BlockingIOError:
+                holder = self.read(LOCK)
+                if time.monotonic() > deadline:
                     os.close(descriptor)
-                    raise Locked(holder) from error
+                    raise Locked(holder) from None
+                if not told:
+                    waiting(holder)
+                told = True
             time.sleep(_POLL)
         words = " ".join(("cgroup-layering", *sys.argv[1:]))[: _SIZE_LIMIT - 64]
         os.ftruncate(descriptor, 0)

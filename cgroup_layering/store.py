@@ -59,8 +59,10 @@ class ForeignFile(StoreError):
 class Store:
     """Files below `root`; paths are given as the host sees them, such as /etc/systemd/system/a.slice."""
 
-    def __init__(self, root: Path = Path("/")) -> None:
+    def __init__(self, root: Path = Path("/"), alone: bool = False) -> None:
         self.root = root
+        # Who holds the lock is the only one that writes: what is half done then is nobody's.
+        self.abandoned = 0.0 if alone else ABANDONED
 
     def read(self, path: Path) -> str | None:
         """The text of a regular file, or None where there is none. Raises StoreError, SymlinkInTheWay."""
@@ -218,7 +220,7 @@ class Store:
 
         Temporary files that crashes left there go at the same time.
         """
-        self.sweep(path, ABANDONED)
+        self.sweep(path, self.abandoned)
         name = f"{TEMPORARY}{secrets.token_hex(8)}"
         with self._translate("write to", path), self._folder("write to", path) as folder:
             if folder is None:

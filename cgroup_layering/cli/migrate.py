@@ -37,6 +37,7 @@ from cgroup_layering.output.tables import JsonMode, Output
 from cgroup_layering.planfile import HostChanged, Saved, differences, restrict
 from cgroup_layering.planner import Request, plan
 from cgroup_layering.restarting import Gate
+from cgroup_layering.runfolder import MIGRATING
 from cgroup_layering.transaction import Outcome
 from cgroup_layering.trying import DEFAULT_SECONDS, SHORTEST_SECONDS, only_new
 from cgroup_layering.unitpaths import RUN
@@ -115,6 +116,8 @@ def command(
         _ask(wanted, output)
     elif wanted.changes:
         show_notes(wanted, output)
+    if session.run_folder is not None:
+        session.run_folder.write(MIGRATING, f"{request.migration}\n")
     tried = try_seconds is not None and bool(wanted.changes)
     if tried and try_seconds is not None:
         trial.arm(session, request.migration, try_seconds, wanted.changes)
@@ -124,6 +127,9 @@ def command(
         if tried:
             trial.disarm(session, request.migration)
         raise
+    finally:
+        if session.run_folder is not None:
+            session.run_folder.remove(MIGRATING)
     migration = request.migration if wanted.changes else None
     show_outcome(outcome, output, "Layered", migration=migration, **rehomed_json(rehomed))
     tell_rehomed(rehomed, output)

@@ -15,6 +15,7 @@ from cgroup_layering.cli.undo import paths, take_out
 from cgroup_layering.errors import CgroupLayeringError, ExitCode
 from cgroup_layering.output.tables import Output
 from cgroup_layering.removal import last_migration
+from cgroup_layering.runfolder import MIGRATING
 from cgroup_layering.trying import migration_on_trial
 
 
@@ -67,6 +68,10 @@ def command(
             output.say(f"Would remove {paths(files)}.")
         return ExitCode.OK
     code = take_out(session, chosen, now, timeout, output)
-    if session.online and migration_on_trial(folder(session).names()) == migration:
-        disarm(session, migration)
+    if chosen and (others := sorted(ids - {migration})):
+        output.say(f"Layers of other migrations stay: {', '.join(others)}.")
+    if session.online:
+        if migration_on_trial(folder(session).names()) == migration:
+            disarm(session, migration)
+        folder(session).remove(MIGRATING)
     return code

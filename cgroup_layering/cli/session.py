@@ -14,10 +14,11 @@ import click
 from cgroup_layering.host import Reader
 from cgroup_layering.kernel.cgroupfs import CgroupFS
 from cgroup_layering.model import Host
+from cgroup_layering.output.tables import Output
 from cgroup_layering.planfile import host_of
 from cgroup_layering.removal import last_migration
 from cgroup_layering.requirements import check_cgroups, check_root_rights, check_systemd
-from cgroup_layering.runfolder import RunFolder
+from cgroup_layering.runfolder import MIGRATING, RunFolder
 from cgroup_layering.store import Store
 from cgroup_layering.systemd.manager import Manager
 from cgroup_layering.unitpaths import ETC, RUN
@@ -48,8 +49,8 @@ class Session:
             if write:
                 # Held until the process ends: two runs would undo each other's steps.
                 self.run_folder = RunFolder()
-                self.run_folder.lock()
-        self.store = Store(self.root)
+                self.run_folder.lock(waiting=_tell_waiting)
+        self.store = Store(self.root, alone=self.run_folder is not None)
 
     @property
     def fs(self) -> CgroupFS:
@@ -76,10 +77,20 @@ class Session:
             return host_of("")
 
     def new_migration(self) -> str:
-        """An id for a migration that sorts behind all that are on this host, even if the clock went back."""
+        """An id for a migration that sorts behind all that are on this host, even if the clock went back.
+
+        If a former migration was killed while it wrote, this one goes on with it, under its id.
+        """
+        cut_off = self.run_folder.read(MIGRATING) if self.run_folder is not None else ""
+        if cut_off and any(files.migration == cut_off for files in self.store.own().values()):
+            return cut_off
         stamp = time.strftime(_ID_TIME, time.gmtime())
         last = last_migration(self.store.own().values()).partition("-")[0]
         if last >= stamp:
             seconds = calendar.timegm(time.strptime(last, _ID_TIME)) + 1
             stamp = time.strftime(_ID_TIME, time.gmtime(seconds))
         return f"{stamp}-{secrets.token_hex(4)}"
+
+
+def _tell_waiting(holder: str) -> None:
+    Output().say(f"Waiting for another run: {holder or 'it does not say which'}.")

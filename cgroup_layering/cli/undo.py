@@ -24,6 +24,8 @@ from cgroup_layering.unlayering import Unlayerer
 def take_out(session: Session, own: Sequence[OwnFiles], now: bool, timeout: float, output: Output) -> int:
     """Remove the files of `own`; with `now` restart what runs in a layer, with the care that layering it took."""
     for folder in (ETC, RUN):
+        if session.store.has_folder(folder):
+            session.store.sweep(folder, session.store.abandoned)
         if any(files.slice_file.parent == folder for files in own):
             session.store.check_writable(folder)
     if session.manager is None:

@@ -156,6 +156,8 @@ def one(
     for end, text in ends:
         if end or "Traceback" in text:
             problems.append(f"then exit code {end}: {text.strip()}")
+    if problems:  # the next fault shall not be blamed for this one
+        run("disable", "--now", "--quiet", *UNITS)
     return {"step": number, "name": name, "signal": kind, "exit": code, "then": "migrate" if again else "rollback",
             "problems": problems}  # fmt: skip
 
