@@ -34,12 +34,17 @@ def remove_files(store: Store, unit: str, layer: str, folders: Iterable[Path] = 
     return gone
 
 
+def astray(store: Store) -> list[Path]:
+    """Our drop-ins whose slice file was masked, removed or replaced."""
+    known = {files.drop_in for files in store.own().values()}
+    return [path for path in store.stray_drop_ins() if path not in known]
+
+
 def remove_stray_drop_ins(store: Store) -> list[str]:
     """Remove drop-ins of ours whose slice file somebody took away; the units they belonged to."""
     units = []
-    known = {files.drop_in for files in store.own().values()}
-    for path in store.stray_drop_ins():
-        if path not in known and store.remove(path):
+    for path in astray(store):
+        if store.remove(path):
             store.remove_folder(path.parent)
             units.append(path.parent.name.removesuffix(".d"))
     return units

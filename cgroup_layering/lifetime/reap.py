@@ -62,7 +62,7 @@ def rule_of(state: LayerState, config: Config) -> Rule:
 
 def steps(states: Iterable[LayerState], config: Config, release: str = "") -> list[Step]:
     """What the rules say about each layer. Pure. Raises BadRule for a file that says no rule."""
-    count_dying = _version(release or os.uname().release) < (7, 1)
+    count_dying = kernel_version(release or os.uname().release) < (7, 1)
     found = []
     for state in states:
         rule = rule_of(state, config)
@@ -86,8 +86,11 @@ def _boot(state: LayerState, rule: Rule) -> bool | None:
     return None if wanted == state.own.linked == bool(state.own.wanted_by) else wanted
 
 
-def _version(release: str) -> tuple[int, int]:
-    """Linux 7.1 gives dying cgroups' pages to their parents, so they don't pile up any more."""
+def kernel_version(release: str) -> tuple[int, int]:
+    """Major and minor version of a kernel's release.
+
+    Linux 7.1 gives dying cgroups' pages to their parents, so they don't pile up any more.
+    """
     found = re.match(r"(\d+)\.(\d+)", release)
     return (int(found[1]), int(found[2])) if found else (0, 0)
 
