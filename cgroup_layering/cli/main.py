@@ -20,6 +20,8 @@ VERBS = {
     "cat": "Show the files that are ours for a service.",
     "status": "Show layers, instances, and what outlived former instances.",
     "verify": "Check that every promise is kept, page by page.",
+    "doctor": "Look for faults of the host, drift and risks.",
+    "explain": "Tell what a code means, and what to do.",
     "charges": "Show which cgroup pays for memory.",
     "rehome": "Move strays into the layers of their services.",
     "lifetime": "Show or set when the layer of a service may go.",

@@ -19,12 +19,13 @@ NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "ceph", "9p", "afs", "autofs
 
 @dataclass(frozen=True)
 class Mount:
-    """One mount point; `device` is major:minor as text."""
+    """One mount point; `device` is major:minor as text, `options` those of the mount and of the file system."""
 
     point: Path
     kind: str
     device: str
     source: str
+    options: frozenset[str] = frozenset()
 
     @property
     def is_memory(self) -> bool:
@@ -49,7 +50,7 @@ def parse_mounts(text: bytes) -> list[Mount]:
         found.append(
             Mount(
                 Path(_plain(fields[4])), rest[0].decode(errors="replace"), fields[2].decode(errors="replace"),
-                _plain(rest[1]),
+                _plain(rest[1]), _options(*fields[5:6], *rest[2:3]),
             )
         )  # fmt: skip
     return found
@@ -62,6 +63,10 @@ def mounts(process: Path = Path("/proc/self")) -> list[Mount]:
         return parse_mounts(path.read_bytes())
     except OSError as error:
         raise KernelFileError(path, error.strerror or "unknown error") from error
+
+
+def _options(*fields: bytes) -> frozenset[str]:
+    return frozenset(option for field in fields for option in field.decode(errors="replace").split(",") if option)
 
 
 def _plain(field: bytes) -> str:

@@ -12,9 +12,12 @@ import click
 import pytest
 
 from cgroup_layering.cli.main import VERBS, cli
+from cgroup_layering.codes.every import all_codes
 from cgroup_layering.cli.options import UnitWord
+from cgroup_layering.doctor.checks import CHECKS
 from cgroup_layering.model import ServicePlan, Verdict
 from cgroup_layering.output.plans import as_json
+from tests.codespage import text
 
 TOP = Path(__file__).resolve().parents[2]
 PAGES = TOP / "docs" / "reference"
@@ -71,8 +74,12 @@ def codes() -> set[str]:
 def test_every_code_is_documented_and_every_documented_code_exists() -> None:
     documented = TERM.findall(page("cgroup-layering-codes.7"))
     assert len(documented) == len(set(documented))
-    assert set(documented) == codes()
+    assert set(documented) == codes() | {check.code.name for check in CHECKS} == set(all_codes())
     assert len(documented) > 20
+
+
+def test_the_page_of_codes_is_made_from_what_explain_says() -> None:
+    assert page("cgroup-layering-codes.7") == text(), "run `python3 -m tests.codespage`"
 
 
 def test_the_main_page_lists_all_verbs() -> None:
@@ -95,13 +102,14 @@ def test_a_verbs_page_has_all_its_options_and_no_others(verb: str) -> None:
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_verbs_page_and_help_agree_about_units(verb: str) -> None:
+def test_a_verbs_page_and_help_agree_about_arguments(verb: str) -> None:
     synopsis = page(f"cgroup-layering-{verb}.8").split("## SYNOPSIS", 1)[1].split("##", 1)[0]
     params = command(verb).params
     arguments = [one for one in params if isinstance(one, click.Argument) and isinstance(one.type, UnitWord)]
     dots = "..." if arguments and arguments[0].nargs < 0 else ""
-    expected = "" if not arguments else f"*UNIT*{dots}" if arguments[0].required else f"[*UNIT*{dots}]"
-    found = re.findall(r"\[\*UNIT\*\.\.\.\]|\*UNIT\*(?:\.\.\.)?", synopsis)
+    word = "CODE" if arguments and arguments[0].type.name == "CODE" else "UNIT"
+    expected = "" if not arguments else f"*{word}*{dots}" if arguments[0].required else f"[*{word}*{dots}]"
+    found = re.findall(r"\[\*(?:UNIT|CODE)\*\.\.\.\]|\*(?:UNIT|CODE)\*(?:\.\.\.)?", synopsis)
     assert found == ([expected] if expected else [])
 
 

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What changes for a service beside who pays for its memory."""
+
+from __future__ import annotations
+
+from cgroup_layering.codes.code import Code, Kind
+
+NOTES = (
+    Code(
+        "tracking",
+        Kind.EITHER,
+        summary="The service can only have *instance* tracking.",
+        means=(
+            "A refusal if the service was named with --tracking service; a note if it was not named, and it gets "
+            "*instance*."
+        ),
+        matters=(
+            "The memory controller can't be kept off the instance, or somebody relies on it: a payload with "
+            "Delegate=, a StartupMemory... key (which can't be reset), or systemd-oomd with ManagedOOM...=kill."
+        ),
+        remedy="Use *instance* tracking.",
+        sources=(
+            "systemd.resource-control(5)",
+            "src/core/cgroup.c in systemd's tree",
+        ),
+    ),
+    Code(
+        "accounting-off",
+        Kind.NOTE,
+        summary=(
+            "The service has memory accounting switched off, so it gets *service* tracking: only its layer counts "
+            "memory."
+        ),
+        matters="Nothing is lost, as systemd had no memory figures of the service before.",
+        remedy="Nothing is to be done; `--tracking instance` counts the instance too.",
+    ),
+    Code(
+        "changed-on-disk",
+        Kind.NOTE,
+        summary="The unit's files have changed since systemd read them.",
+        means="The reload that layering needs takes that over too.",
+        matters="The change takes effect together with the layer, as with any `systemctl daemon-reload`.",
+        remedy="Look at `systemctl cat UNIT` before, if the change was not yours.",
+    ),
+    Code(
+        "no-layer-limits",
+        Kind.NOTE,
+        summary="The layer has no memory limits of its own, as asked with --no-layer-limits.",
+        matters="What outlives instances is not bounded; in *service* tracking nothing of the service is.",
+        remedy="Layer it again without the option to have the limits.",
+    ),
+    Code(
+        "oom-policy",
+        Kind.NOTE,
+        summary=(
+            "In *service* tracking systemd sees no OOM kill of the service, so OOMPolicy= has no effect: what is "
+            "left of the service lives on."
+        ),
+        remedy=("Use *instance* tracking where OOMPolicy= matters, or set OOMPolicy=continue. See *risk-oom-policy*."),
+        sources=('systemd.service(5), "OOMPolicy="',),
+    ),
+    Code(
+        "oomd",
+        Kind.NOTE,
+        summary=(
+            "In *service* tracking the service is no candidate of systemd-oomd(8), though a slice above it has "
+            "ManagedOOM...=kill."
+        ),
+        means="(Debian 12's systemd-oomd package sets that on -.slice.)",
+        matters="Others may be killed in its place.",
+        remedy="Use *instance* tracking.",
+        sources=("systemd-oomd.service(8)",),
+    ),
+    Code(
+        "status-memory",
+        Kind.NOTE,
+        summary="In *service* tracking systemctl status shows no memory for the service; for the layer it does.",
+        matters="Monitoring that reads MemoryCurrent of the service sees none.",
+        remedy="Look at `systemctl status LAYER`, or at `cgroup-layering status UNIT`.",
+        sources=("systemctl(1)",),
+    ),
+)
