@@ -10,7 +10,8 @@ from cgroup_layering.cli.options import output_options
 from cgroup_layering.cli.session import Session
 from cgroup_layering.config import load
 from cgroup_layering.errors import ExitCode
-from cgroup_layering.lifetime.departure import Remover, check_kernel
+from cgroup_layering.kernel.release import check_kernel
+from cgroup_layering.lifetime.departure import Remover
 from cgroup_layering.lifetime.layers import layer_states
 from cgroup_layering.lifetime.reap import Reaper, steps
 from cgroup_layering.lifetime.rules import Verdict

@@ -15,7 +15,7 @@ from cgroup_layering.output.progress import restarts
 from cgroup_layering.output.tables import Output
 from cgroup_layering.own import boot_link, drop_in_path
 from cgroup_layering.policy import deferrals
-from cgroup_layering.removal import astray, remove_files, remove_stray_drop_ins
+from cgroup_layering.removal import remove_files, remove_stray_drop_ins
 from cgroup_layering.transaction import Outcome
 from cgroup_layering.unitpaths import ETC, RUN
 from cgroup_layering.unlayering import Unlayerer
@@ -33,7 +33,7 @@ def take_out(session: Session, own: Sequence[OwnFiles], now: bool, timeout: floa
         for files in own:
             if remove_files(session.store, files.unit, files.layer):
                 outcome.removed.append(files.unit)
-        outcome.removed.extend(remove_stray_drop_ins(session.store, astray(session.store)))
+        outcome.removed.extend(remove_stray_drop_ins(session.store))
         show_outcome(outcome, output, "Took out of their layers:")
         return ExitCode.OK
     restart, kept = _sort(session, own, now)

@@ -9,7 +9,7 @@ from cgroup_layering.codes.code import Code, Kind, Level
 from cgroup_layering.doctor.check import HOST, Check
 from cgroup_layering.doctor.evidence import Evidence
 from cgroup_layering.errors import HostUnsuitable
-from cgroup_layering.lifetime.departure import check_kernel
+from cgroup_layering.kernel.release import check_kernel
 
 CODE = Code(
     "host-kernel",

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from cgroup_layering.codes.code import Code, Kind, Level
 from cgroup_layering.doctor.check import HOST, Check
 from cgroup_layering.doctor.evidence import Evidence
-from cgroup_layering.lifetime.reap import kernel_version
+from cgroup_layering.kernel.release import kernel_version
 
 CODE = Code(
     "host-reparenting",

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from cgroup_layering.codes.code import Code, Kind, Level
 from cgroup_layering.doctor.check import Check
 from cgroup_layering.doctor.evidence import Evidence
-from cgroup_layering.lifetime.reap import kernel_version
+from cgroup_layering.kernel.release import kernel_version
 from cgroup_layering.naming import slice_path
 
 CODE = Code(
@@ -20,10 +20,7 @@ CODE = Code(
         "On kernels before 7.1 the cgroup of an ended instance stays, dying, as long as pages are charged to it. "
         "The layer has more of them than the configuration's *dying* says (200 if it says nothing)."
     ),
-    matters=(
-        "Each costs kernel memory (some hundred KiB on a large host), and reading the statistics of cgroups gets "
-        "slower."
-    ),
+    matters="Each costs kernel memory, and reading the statistics of cgroups gets slower.",
     remedy=(
         "Run `cgroup-layering reap`, as its timer does too, or `cgroup-layering drain UNIT`. *service* tracking "
         "leaves none."

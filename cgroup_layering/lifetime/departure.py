@@ -3,15 +3,13 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 from cgroup_layering.charges.bpf_maps import BpfMap
 from cgroup_layering.charges.contents import Charged, contents
-from cgroup_layering.errors import CgroupLayeringError, HostUnsuitable, KernelFileError
+from cgroup_layering.errors import CgroupLayeringError, KernelFileError
 from cgroup_layering.kernel.cgroupfs import CgroupFS
 from cgroup_layering.lifetime.drain import CannotDrain, Drained, Progress, charged, drain
 from cgroup_layering.moving import run_jobs
@@ -44,21 +42,6 @@ class Departure:
     kept: str = ""
     """Why it stays after all, as a sentence."""
     forced: bool = False
-
-
-def check_kernel(release: str = "") -> None:
-    """Raises HostUnsuitable on kernels that can hang for ever when a cgroup with dying tasks is removed.
-
-    6.19.11 to the end of 6.19 and 7.0.0 to 7.0.8 (cgroup_drain_dying() in kernel/cgroup/cgroup.c).
-    """
-    release = release or os.uname().release
-    found = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", release)
-    version = tuple(int(part or 0) for part in found.groups()) if found else (0, 0, 0)
-    if (6, 19, 11) <= version < (6, 20, 0) or (7, 0, 0) <= version <= (7, 0, 8):
-        raise HostUnsuitable(
-            f"Linux {release} can hang for ever when a cgroup is removed, so no layer is removed on it.",
-            "Linux 7.0.9 and 7.1 have the fix.",
-        )
 
 
 def _unseen(_now: int, _start: int) -> None:

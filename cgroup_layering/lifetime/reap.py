@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from cgroup_layering.config import Config
 from cgroup_layering.errors import CgroupLayeringError
 from cgroup_layering.kernel.cgroupfs import CgroupFS
+from cgroup_layering.kernel.release import kernel_version
 from cgroup_layering.lifetime.departure import Departure, Remover
 from cgroup_layering.lifetime.drain import drain
 from cgroup_layering.lifetime.layers import LayerState
@@ -84,15 +84,6 @@ def _boot(state: LayerState, rule: Rule) -> bool | None:
         return None
     wanted = rule.kind is Kind.FOREVER and not state.gone
     return None if wanted == state.own.linked == bool(state.own.wanted_by) else wanted
-
-
-def kernel_version(release: str) -> tuple[int, int]:
-    """Major and minor version of a kernel's release.
-
-    Linux 7.1 gives dying cgroups' pages to their parents, so they don't pile up any more.
-    """
-    found = re.match(r"(\d+)\.(\d+)", release)
-    return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
 class Reaper:

@@ -17,7 +17,7 @@ from cgroup_layering import render
 from cgroup_layering.config import Config, ConfigError, load, merge
 from cgroup_layering.errors import HostUnsuitable
 from cgroup_layering.kernel.cgroupfs import CgroupFS
-from cgroup_layering.lifetime.departure import check_kernel
+from cgroup_layering.kernel.release import check_kernel
 from cgroup_layering.lifetime.drain import FILE, Drained, Stopped, drain
 from cgroup_layering.lifetime.layers import LayerState
 from cgroup_layering.lifetime.reap import steps
