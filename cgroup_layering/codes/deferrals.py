@@ -69,6 +69,12 @@ DEFERRALS = (
         sources=('systemd.unit(5), "RefuseManualStop="',),
     ),
     Code(
+        "not-in-plan",
+        Kind.DEFERRAL,
+        summary="The plan that `migrate` was given does not restart this service: it has been started since.",
+        remedy="Restart it when it suits, or make a new plan.",
+    ),
+    Code(
         "oneshot",
         Kind.DEFERRAL,
         summary="The service is Type=oneshot: a restart would run its work again, or cut it off.",
@@ -80,6 +86,16 @@ DEFERRALS = (
         Kind.DEFERRAL,
         summary="The service has containers or virtual machines that a restart could end.",
         remedy="Restart it in a maintenance window, as its manual says, or boot.",
+    ),
+    Code(
+        "propagates",
+        Kind.DEFERRAL,
+        summary=(
+            "A restart of the service restarts another one too (PartOf=, BindsTo=, Requires=) that is not to be "
+            "restarted live."
+        ),
+        remedy="Boot when it suits.",
+        sources=('systemd.unit(5), "PartOf="',),
     ),
     Code(
         "tty",

@@ -13,7 +13,6 @@ import pytest
 
 from cgroup_layering.cli.main import VERBS, cli
 from cgroup_layering.codes.every import all_codes
-from cgroup_layering.cli.options import UnitWord
 from cgroup_layering.doctor.checks import CHECKS
 from cgroup_layering.model import ServicePlan, Verdict
 from cgroup_layering.output.plans import as_json
@@ -101,11 +100,14 @@ def test_a_verbs_page_has_all_its_options_and_no_others(verb: str) -> None:
     assert documented == options(verb) | {"-h", "--help"}
 
 
+NAMED = ("UNIT", "UNIT|FILE", "CODE")
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_verbs_page_and_help_agree_about_arguments(verb: str) -> None:
     synopsis = page(f"cgroup-layering-{verb}.8").split("## SYNOPSIS", 1)[1].split("##", 1)[0]
     params = command(verb).params
-    arguments = [one for one in params if isinstance(one, click.Argument) and isinstance(one.type, UnitWord)]
+    arguments = [one for one in params if isinstance(one, click.Argument) and one.type.name in NAMED]
     dots = "..." if arguments and arguments[0].nargs < 0 else ""
     word = "CODE" if arguments and arguments[0].type.name == "CODE" else "UNIT"
     expected = "" if not arguments else f"*{word}*{dots}" if arguments[0].required else f"[*{word}*{dots}]"
