@@ -5,13 +5,16 @@ from __future__ import annotations
 
 import json
 import shlex
+import subprocess
+import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.vm.machine import GUEST, Machine
+from tests.vm.machine import GUEST, LAB, TOP, Machine
 
 HERE = Path(__file__).resolve().parent
 SERVICE = "charges-holder.service"
@@ -71,6 +74,41 @@ def test_both_readers_agree_on_every_file(seen: dict[str, Any]) -> None:
         if ours["path"] in seen["packaged"]:  # shells come and go, and each reader maps its own libc
             del ours["mapped_by_others"], theirs["mapped_by_others"]
         assert ours == theirs
+
+
+@pytest.mark.long
+def test_page_types_says_the_same(fresh: Machine, seen: dict[str, Any]) -> None:
+    """The kernel's own tool, where it is right.
+
+    It follows no link, such as those to files without a name; passes over a last page that is not full; and before
+    Linux 6.6 it has no owner for tails of compound pages.
+    """
+    build = [sys.executable, "-m", "benchlib.peers"]
+    program = subprocess.check_output(build, cwd=TOP / "vagrant", text=True).strip()
+    subprocess.run([LAB, "push", fresh.suite, program, f"{GUEST}/page-types"], check=True, timeout=300)
+    made = seen["made"]
+    release = tuple(map(int, fresh.ok("uname -r").split(".")[:2]))
+    wrong = {"memfd", "deleted"} | (set() if release >= (6, 6) else {"huge"})
+    paths = [path for kind, (path, _) in made["files"].items() if kind not in wrong] + seen["packaged"]
+    names = shlex.join(paths)
+    ours, theirs, inodes = fresh.ok(
+        f"python3 {GUEST}/ours.py {made['pid']} {names} && echo @@ && "
+        f"for f in {names}; do echo = $f && {GUEST}/page-types -f $f -C -l -N; done && echo @@ && "
+        "find /sys/fs/cgroup -type d -printf '%i /%P\\n'"
+    ).split("@@\n")
+    cgroups = dict(line.split(" ", 1) for line in inodes.splitlines())
+    counted: dict[str, Counter[str]] = {}
+    for fields in map(str.split, theirs.splitlines()):
+        if fields[:1] == ["="]:
+            owners = counted[fields[1]] = Counter()
+        elif fields[1:2] != ["cgroup"] and len(fields) == 5:  # where in the file, cgroup, page frame, how many, flags
+            owners[cgroups.get(fields[1].removeprefix("@"), fields[1])] += int(fields[3], 16)
+    assert len(paths) == len(counted) >= 10
+    for one in json.loads(ours)["files"]:
+        missing = Counter(one["owners"])
+        missing.subtract(counted[one["path"]])
+        allowed = 1 if one["size"] % 4096 else 0
+        assert min(missing.values()) >= 0 and missing.total() <= allowed, (one, counted[one["path"]])
 
 
 def test_pages_that_the_maker_maps_are_told_apart(seen: dict[str, Any]) -> None:

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""page-types, which no Debian package ships: built from Debian's own kernel source, kept in the user's cache folder."""
+"""page-types, which no Debian package ships: built from Debian's own kernel source, kept in the user's cache folder.
+
+python3 -m benchlib.peers prints where it is.
+"""
 
 from __future__ import annotations
 
@@ -22,3 +25,7 @@ def page_types() -> Path:
             program.parent.mkdir(parents=True, exist_ok=True)
             logged([str(_RECIPE), str(program)], "page-types")
     return program
+
+
+if __name__ == "__main__":
+    print(page_types())
