@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -13,6 +13,7 @@ from typing import Protocol, Self
 from cgroup_layering.charges.look import Looker, Sums
 from cgroup_layering.charges.model import FileCharges, FileId
 from cgroup_layering.charges.openfile import Opened, Opener, UnreadableFile, close_all, open_regular, require_regular
+from cgroup_layering.charges.shortcut import AT_ONCE, Shortcut
 from cgroup_layering.errors import CgroupLayeringError
 from cgroup_layering.kernel.mman import cached_pages
 from cgroup_layering.kernel.pfnfile import PAGE_SIZE
@@ -54,6 +55,7 @@ class Attributor:
         self._looker = Looker(count_mappings=count_mappings, window_pages=window_pages, proc=proc)
         self._window = self._looker.window
         self._opener = Opener()
+        self._shortcut = Shortcut(allowed=not count_mappings and proc == Path("/proc"))
         # what lies in the window: files, None for one that was given up, and the pages of each; of a large file that
         # began in an earlier window, which can only be the first, what was counted there
         self._files: list[Opened | None] = []
@@ -64,6 +66,7 @@ class Attributor:
 
     def close(self) -> None:
         """Close the kernel's files and give the window back."""
+        self._shortcut.close()
         self._opener.close()
         self._looker.close()
 
@@ -96,13 +99,41 @@ class Attributor:
 
     def _all(self, targets: Iterable[Target], on_error: OnError) -> Iterator[list[FileCharges]]:
         remaining = iter(targets)
-        while batch := list(islice(remaining, OPEN_AT_ONCE)):
-            files, fds, borrowed = self._open(batch, on_error)
+        while batch := list(islice(remaining, AT_ONCE if self._shortcut.is_proven else OPEN_AT_ONCE)):
+            short = self._shortcut.look(batch)
+            if not short:
+                yield from self._long_way(batch, on_error)
+            elif self._shortcut.is_proven:
+                yield self._flush()  # what came before them
+                yield from self._mixed(batch, short, on_error)
+            else:
+                yield self._flush()
+                long = [charges for found in self._long_way(batch, on_error) for charges in found] + self._flush()
+                self._shortcut.compare(short, long)
+                yield long
+        yield self._flush()
+
+    def _mixed(
+        self, batch: list[Target], short: list[FileCharges | None], on_error: OnError
+    ) -> Iterator[list[FileCharges]]:
+        """What the short way told, and the long way for the rest, in order."""
+        at = 0
+        for is_told, group in groupby(short, lambda charges: charges is not None):
+            told = list(group)
+            if is_told:
+                yield [charges for charges in told if charges is not None]
+            else:
+                yield from self._long_way(batch[at : at + len(told)], on_error)
+                yield self._flush()
+            at += len(told)
+
+    def _long_way(self, targets: list[Target], on_error: OnError) -> Iterator[list[FileCharges]]:
+        for first in range(0, len(targets), OPEN_AT_ONCE):
+            files, fds, borrowed = self._open(targets[first : first + OPEN_AT_ONCE], on_error)
             try:
                 yield from self._map(files, fds, on_error)
             finally:
                 close_all([fd for fd in fds if fd not in borrowed] if borrowed else fds)
-        yield self._flush()
 
     def _forget(self) -> None:
         self._window.reset()

@@ -105,6 +105,22 @@ def close_all(fds: Sequence[int]) -> None:
             first = place
 
 
+def open_handles(paths: Sequence[str]) -> list[int]:
+    """Handles (O_PATH) of all of these files, whatever they are, or of none; the caller closes them with close_all."""
+    handles: list[int] = []
+    open_ = os.open
+    try:
+        for path in paths:
+            handles.append(open_(path, _HANDLE))
+    except (OSError, ValueError):  # ValueError: a null character
+        close_all(handles)
+        return []
+    except BaseException:
+        close_all(handles)
+        raise
+    return handles
+
+
 class Opener:
     """Opens many regular files, each as open_regular does, with fewer system calls. Use it as a context manager.
 

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""bpf maps: which there are, and the cgroup that the kernel charges each to.
+"""bpf maps: which there are, and the cgroup that the kernel charges each to. And how bpf programs of ours are loaded.
 
-The owner comes from map_charges.bpf.c, an iterator that runs in the kernel; bpftool(8) loads it and lists the maps. The
-compiled program is looked for beside this module alone, where the Debian package has it: who can put a file there can
+The owner comes from map_charges.bpf.c, an iterator that runs in the kernel; bpftool(8) loads it and lists the maps.
+Compiled programs are looked for beside this module alone, where the Debian package has it: who can put a file there can
 change this module too, so root loads nothing that it doesn't run already.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -16,6 +17,7 @@ import shutil
 import struct
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +117,18 @@ def _bpftool(tool: str, *words: str) -> str:
     return done.stdout
 
 
+@contextlib.contextmanager
+def pinned(program: Path, *words: str) -> Iterator[Path]:
+    """What `bpftool WORDS PROGRAM` makes of a program, under a name that is gone afterwards. Raises BpfUnavailable."""
+    # A dot is not allowed in names there; the random part keeps others from taking the name first.
+    pin = BPFFS / f"cgroup-layering-{secrets.token_hex(8)}"
+    try:
+        _bpftool(_tool(TOOL_PATH), *words, str(program), str(pin))
+        yield pin
+    finally:
+        pin.unlink(missing_ok=True)
+
+
 def failure(out: str, err: str) -> str:
     """What bpftool gives as the reason: {"error": ...} on stdout with --json, else the last line on stderr. Pure."""
     try:
@@ -138,18 +152,13 @@ def map_owners() -> dict[int, int]:
     cgroup, or by the kernel, is charged to none. Raises BpfUnavailable.
     """
     check()
-    # A dot is not allowed in names there; the random part keeps others from taking the name first.
-    pin = BPFFS / f"cgroup-layering-{secrets.token_hex(8)}"
     try:
-        try:
-            _bpftool(_tool(TOOL_PATH), "iter", "pin", str(PROGRAM), str(pin))
+        with pinned(PROGRAM, "iter", "pin") as pin:
             descriptor = os.open(pin, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        finally:
-            pin.unlink(missing_ok=True)
         with os.fdopen(descriptor, "rb", buffering=0) as file:
             return parse_records(file.readall())
     except OSError as error:
-        raise BpfUnavailable(f"{pin}: {error.strerror}") from error
+        raise BpfUnavailable(f"{BPFFS}: {error.strerror}") from error
 
 
 def list_maps() -> list[dict[str, Any]]:

@@ -111,6 +111,15 @@ def test_page_types_says_the_same(fresh: Machine, seen: dict[str, Any]) -> None:
         assert min(missing.values()) >= 0 and missing.total() <= allowed, (one, counted[one["path"]])
 
 
+def test_many_small_files_have_the_same_owners_either_way(fresh: Machine, seen: dict[str, Any]) -> None:
+    """Inside the kernel, and page by page; both ways a third of the files have pages of two cgroups."""
+    run = "systemd-run --quiet --wait --collect --unit=charges-other"
+    found = json.loads(fresh.ok(f"python3 {GUEST}/many.py /var/tmp/many {run}"))
+    assert found["proven"]
+    assert found["short"] == found["long"]
+    assert {len(one[5]) for one in found["long"]} == {0, 1, 2}
+
+
 def test_pages_that_the_maker_maps_are_told_apart(seen: dict[str, Any]) -> None:
     data = seen["made"]["files"]["disk"][0]
     (ours,) = (one for one in seen["ours"]["files"] if one["path"] == data)

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Who is charged for the pages of small open files, by file_charges.bpf.c: a look into page caches inside the kernel.
+
+Takes a third of the time that mapping each file takes, and some milliseconds to load. Sources: bpf(2) and union
+bpf_attr in include/uapi/linux/bpf.h; iterators over one task's files are in Linux 6.1.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import struct
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cgroup_layering.kernel import bpf
+from cgroup_layering.kernel.pfnfile import PAGE_SIZE
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+PROGRAM = Path(__file__).with_name("file_charges.bpf.o")
+RECORD = np.dtype(
+    [
+        ("fd", "u4"), ("passed_over", "u4"), ("device", "u8"), ("inode", "u8"), ("size", "u8"),
+        ("first_owner", "u8"), ("second_owner", "u8"), ("first_pages", "u4"), ("second_pages", "u4"),
+        ("resident", "u4"), ("mode", "u4"),
+    ]
+)  # fmt: skip
+_SYS_BPF = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "loongarch64": 280, "ppc64le": 361}
+_OBJ_GET, _LINK_CREATE, _ITER_CREATE = 7, 28, 33
+_TRACE_ITER = 28
+_CHUNK = 1 << 16
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.syscall.restype = ctypes.c_long
+
+
+def _bpf(command: int, attributes: bytes) -> int:
+    """bpf(2). Raises OSError."""
+    buffer = ctypes.create_string_buffer(attributes, len(attributes))
+    number = ctypes.c_long(_SYS_BPF[platform.machine()])
+    result = int(_libc.syscall(number, ctypes.c_int(command), buffer, ctypes.c_uint(len(attributes))))
+    if result < 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+    return result
+
+
+class FileWalk:
+    """The program, loaded. Raises BpfUnavailable where that can't be done: there is another way (charges.look)."""
+
+    def __init__(self) -> None:
+        bpf.check(PROGRAM)
+        if PAGE_SIZE != 4096 or platform.machine() not in _SYS_BPF:
+            raise bpf.BpfUnavailable("the package's bpf program is for other processors")
+        try:
+            with bpf.pinned(PROGRAM, "prog", "load") as pin:
+                name = ctypes.create_string_buffer(os.fsencode(pin))
+                self._program = _bpf(_OBJ_GET, struct.pack("=QII", ctypes.addressof(name), 0, 0))
+        except OSError as error:
+            raise bpf.BpfUnavailable(f"a bpf program cannot be loaded: {error.strerror}") from error
+
+    def close(self) -> None:
+        """Unload the program."""
+        os.close(self._program)
+
+    def look(self, handles: Sequence[int]) -> NDArray[np.void] | None:
+        """A record for each of these open files, in their order; None if the kernel told less. Raises OSError."""
+        # the calling thread's own open files; a thread or a child of another time has others
+        task = ctypes.create_string_buffer(struct.pack("=III", threading.get_native_id(), 0, 0), 16)
+        where = struct.pack("=IIIIQIIQ", self._program, 0, _TRACE_ITER, 0, ctypes.addressof(task), 16, 0, 0)
+        link = _bpf(_LINK_CREATE, where)
+        try:
+            iterator = _bpf(_ITER_CREATE, struct.pack("=II", link, 0))
+        finally:
+            os.close(link)
+        with os.fdopen(iterator, "rb", buffering=0) as file:
+            found = np.frombuffer(file.readall(), dtype=RECORD)
+        wanted = np.array(handles, dtype=np.uint32)
+        places = np.searchsorted(found["fd"], wanted)
+        if not len(found) or places.max(initial=0) >= len(found):
+            return None
+        records: NDArray[np.void] = found[places]
+        return records if bool((records["fd"] == wanted).all()) else None

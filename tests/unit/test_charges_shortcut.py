@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""When the short way through many files is taken, and what it leaves to the long one; the kernel's part is the VMs'."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cgroup_layering.charges import shortcut
+from cgroup_layering.charges.files import Attributor
+from cgroup_layering.charges.shortcut import AFTER, TRIALS, Shortcut
+from cgroup_layering.kernel.bpf import BpfUnavailable
+from cgroup_layering.kernel.file_walk import RECORD
+from cgroup_layering.kernel.pagemap import PRESENT
+from cgroup_layering.kernel.pfnfile import PAGE_SIZE
+
+COUNT = 1000
+OWNER = 60
+
+
+class Walk:
+    """As the kernel would tell: every file has one page in memory; those whose number is a multiple are passed over."""
+
+    def __init__(self, owner: int = OWNER, multiple: int = 0) -> None:
+        self.owner = owner
+        self.multiple = multiple
+        self.looks = 0
+
+    def look(self, handles: Sequence[int]) -> Any:
+        self.looks += 1
+        rows = []
+        for fd in handles:
+            status = os.fstat(fd)
+            device = os.major(status.st_dev) << 20 | os.minor(status.st_dev)
+            over = bool(self.multiple) and status.st_ino % self.multiple == 0
+            rows.append((fd, over, device, status.st_ino, status.st_size, self.owner, 0, 1, 0, 1, status.st_mode))
+        return np.array(rows, dtype=RECORD)
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def names(tmp_path: Path) -> list[str]:
+    found = []
+    for number in range(COUNT):
+        path = tmp_path / f"file{number:04}"
+        path.write_bytes(bytes(PAGE_SIZE))
+        found.append(str(path))
+    return found
+
+
+@pytest.fixture
+def attributor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Walk], Attributor]:
+    """An attributor whose long way sees OWNER everywhere, and whose short way is the one given."""
+    proc = tmp_path / "proc"
+    (proc / "self").mkdir(parents=True)
+    for name in ("kpageflags", "kpagecount"):
+        (proc / name).write_bytes(bytes(8 * 2048))
+    np.full(2048, OWNER, dtype=np.uint64).tofile(proc / "kpagecgroup")
+    (proc / "self/pagemap").write_bytes(b"")
+
+    def make(walk: Walk) -> Attributor:
+        monkeypatch.setattr(shortcut, "FileWalk", lambda: walk)
+        result = Attributor(proc=proc)
+        result._shortcut = Shortcut(allowed=True)
+        with (proc / "self/pagemap").open("r+b") as file:
+            file.seek(result._window._base // PAGE_SIZE * 8)
+            file.write((np.arange(1, 1025, dtype=np.uint64) | np.uint64(PRESENT)).tobytes())
+        return result
+
+    return make
+
+
+def test_it_is_taken_once_it_said_the_same(names: list[str], attributor: Callable[[Walk], Attributor]) -> None:
+    walk = Walk()
+    with attributor(walk) as one:
+        found = list(one.charges(names))
+        assert one._shortcut.is_proven
+    assert [charges.name for charges in found] == names
+    assert {(charges.resident_pages, *charges.owners.items()) for charges in found} == {(1, (OWNER, 1))}
+    stats = [Path(name).stat() for name in names]
+    assert {charges.id for charges in found} == {(status.st_dev, status.st_ino) for status in stats}
+    assert walk.looks == 1 + -(-(COUNT - AFTER - 64) // shortcut.AT_ONCE)
+
+
+def test_it_is_not_believed_if_it_said_something_else(
+    names: list[str], attributor: Callable[[Walk], Attributor]
+) -> None:
+    walk = Walk(owner=61)
+    with attributor(walk) as one:
+        assert {tuple(charges.owners) for charges in one.charges(names)} == {(OWNER,)}
+        assert not one._shortcut.is_proven
+    assert walk.looks == TRIALS
+
+
+def test_what_it_passes_over_comes_from_the_long_way_in_order(
+    names: list[str], attributor: Callable[[Walk], Attributor]
+) -> None:
+    missing = names[700]
+    Path(missing).unlink()
+    errors: list[Exception] = []
+    with attributor(Walk(multiple=3)) as one:
+        found = list(one.charges(names, on_error=errors.append))
+        assert one._shortcut.is_proven
+    assert [charges.name for charges in found] == [name for name in names if name != missing]
+    assert {tuple(charges.owners.items()) for charges in found} == {((OWNER, 1),)}
+    assert [str(error) for error in errors] == [f"Cannot look at the pages of {missing}: No such file or directory."]
+
+
+def test_without_bpf_all_is_as_before(
+    names: list[str], attributor: Callable[[Walk], Attributor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with attributor(Walk()) as one:
+        monkeypatch.setattr(shortcut, "FileWalk", _unavailable)
+        found = list(one.charges(names))
+        assert not one._shortcut.is_proven
+    assert [charges.name for charges in found] == names
+
+
+def _unavailable() -> Walk:
+    raise BpfUnavailable("bpftool is not installed")
+
+
+def test_few_files_and_other_targets_go_the_long_way(
+    names: list[str], attributor: Callable[[Walk], Attributor]
+) -> None:
+    walk = Walk()
+    with attributor(walk) as one:
+        assert len(list(one.charges(names[:AFTER]))) == AFTER
+        fd = os.open(names[0], os.O_RDONLY)
+        assert len(list(one.charges([fd] * 10))) == 10
+        os.close(fd)
+    assert walk.looks == 0
