@@ -3,16 +3,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from cgroup_layering.charges.files import Attributor
-from cgroup_layering.charges.model import FileId
-from cgroup_layering.charges.owners import Owners
-from cgroup_layering.charges.processes import PROC, MappedFiles, Misses, all_pids
-from cgroup_layering.charges.service_files import service_files
+from cgroup_layering.charges.usage import Target, Usage, each_usage
 from cgroup_layering.kernel.cgroupfs import CgroupFS
 
 
@@ -24,7 +18,7 @@ class LayerPages:
     charged: int = 0
     """Pages charged to the layer or to something inside it."""
     strays: Mapping[str, int] = field(default_factory=dict)
-    """Pages charged elsewhere, by cgroup."""
+    """Pages charged elsewhere, by cgroup; "none" for those that no cgroup pays for."""
     unreadable: int = 0
     raced: int = 0
 
@@ -34,51 +28,17 @@ class LayerPages:
         return sum(self.strays.values())
 
 
-def mappers(proc: Path = PROC) -> dict[FileId, set[str]]:
-    """Which cgroups map each file: one look at all processes serves every service.
-
-    This process counts too: what it maps can't be evicted, and may be charged to it.
-    """
-    found: dict[FileId, set[str]] = {}
-    misses = Misses()
-    maps = MappedFiles(misses, proc)
-    for pid in all_pids(proc):
-        try:
-            lines = (proc / str(pid) / "cgroup").read_text().splitlines()
-        except OSError:
-            continue
-        cgroup = next((line[3:] for line in lines if line.startswith("0::")), "")
-        for file in maps.of(pid):
-            found.setdefault(file.id, set()).add(cgroup)
-    return found
+def layer_pages(targets: Iterable[Target], fs: CgroupFS) -> dict[str, LayerPages]:
+    """The pages of these services, by unit: sums of what `charges UNIT` shows of each. Raises as `each_usage` does."""
+    return {usage.target.unit: _sums(usage) for usage in each_usage(targets, fs)}
 
 
-def layer_pages(layers: Iterable[str], fs: CgroupFS, proc: Path = PROC) -> dict[str, LayerPages]:
-    """The pages of the services in `layers` (cgroup paths), by layer.
-
-    Root and CAP_SYS_ADMIN are needed (KernelFileError, NotPrivileged otherwise). Brings nothing in and changes no
-    charge; files that other services map too are left out, since any of them may pay.
-    """
-    shared = mappers(proc)
-    owners = Owners.scan(fs)
-    result: dict[str, LayerPages] = {}
-    with Attributor() as attributor:
-        for layer in layers:
-            inside = owners.below(layer)
-            used = service_files(fs.procs_recursive(layer), proc=proc)
-            own = [
-                file
-                for file in used.files
-                if all(cgroup == layer or cgroup.startswith(f"{layer}/") for cgroup in shared.get(file.id, ()))
-            ]
-            unreadable: list[Exception] = []
-            charged = raced = 0
-            strays: Counter[str] = Counter()
-            for charges in attributor.charges(own, on_error=unreadable.append):
-                charged += charges.pages_of(inside)
-                raced += charges.raced_pages
-                for inode, pages in charges.owners.items():
-                    if inode and inode not in inside:
-                        strays[owners.path(inode) or f"cgroup {inode}"] += pages
-            result[layer] = LayerPages(len(own), charged, dict(strays), len(unreadable), raced)
-    return result
+def _sums(usage: Usage) -> LayerPages:
+    own = [used for used in usage.files if not used.shared_with]
+    return LayerPages(
+        len(own),
+        sum(used.inside_pages for used in own),
+        {owner.cgroup or "none": owner.pages for owner in usage.strays()},
+        len(usage.unreadable),
+        sum(used.row.raced_pages for used in own),
+    )

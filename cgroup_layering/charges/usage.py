@@ -11,12 +11,12 @@ from pathlib import Path
 from cgroup_layering.charges.bpf_maps import BpfMap
 from cgroup_layering.charges.files import Attributor
 from cgroup_layering.charges.listing import FileRow, Owner, file_row, named
+from cgroup_layering.charges.mappers import mappers
 from cgroup_layering.charges.model import FileCharges, FileId
 from cgroup_layering.charges.owners import Owners
 from cgroup_layering.charges.places import host_tmpfs, private_tmpfs
 from cgroup_layering.charges.processes import PROC, Misses
 from cgroup_layering.charges.service_files import ServiceFile, Use, service_files
-from cgroup_layering.charges.strays import mappers
 from cgroup_layering.charges.trees import regular_files
 from cgroup_layering.kernel.cgroupfs import CgroupFS
 
@@ -96,7 +96,14 @@ def within(cgroup: str, home: str) -> bool:
 
 
 def usages(targets: Iterable[Target], fs: CgroupFS, maps: Iterable[BpfMap] = (), proc: Path = PROC) -> list[Usage]:
-    """What each service uses, page by page.
+    """What each service uses, page by page. In and out as each_usage, all at once."""
+    return list(each_usage(targets, fs, maps, proc))
+
+
+def each_usage(
+    targets: Iterable[Target], fs: CgroupFS, maps: Iterable[BpfMap] = (), proc: Path = PROC
+) -> Iterator[Usage]:
+    """What each service uses, page by page, one after the other.
 
     Root and CAP_SYS_ADMIN are needed (KernelFileError, NotPrivileged otherwise). Brings nothing into memory and changes
     no charge. What vanishes meanwhile is counted.
@@ -104,12 +111,10 @@ def usages(targets: Iterable[Target], fs: CgroupFS, maps: Iterable[BpfMap] = (),
     shared = mappers(proc)
     owners = Owners.scan(fs)
     maps = tuple(maps)
-    found = []
     with Attributor(proc=proc) as attributor:
         on_tmpfs = list(_charged_on_tmpfs(attributor, proc))
         for target in targets:
-            found.append(_usage(target, fs, owners, shared, attributor, on_tmpfs, maps, proc))
-    return found
+            yield _usage(target, fs, owners, shared, attributor, on_tmpfs, maps, proc)
 
 
 def _charged_on_tmpfs(attributor: Attributor, proc: Path) -> Iterator[FileCharges]:

@@ -6,6 +6,8 @@ from __future__ import annotations
 import click
 
 from cgroup_layering.charges.strays import LayerPages, layer_pages
+from cgroup_layering.charges.usage import Target
+from cgroup_layering.cli.looks import folders_of
 from cgroup_layering.cli.options import output_options, units_argument
 from cgroup_layering.cli.session import Session
 from cgroup_layering.config import load
@@ -43,7 +45,7 @@ def command(units: tuple[str, ...], strict: bool, verbose: bool, output: Output)
     found = _checks(session, host, wanted)
     standings = survey(host, wanted.services, session.fs)
     inside = {slice_path(s.layer): s.unit for s in standings if s.place is Place.IN_LAYER}
-    pages, unseen = _pages(session, inside)
+    pages, unseen = _pages(session, host, inside)
     pending = [standing.unit for standing in standings if standing.place is Place.PENDING]
     broken = [check for check in found if not check.kept]
     strays = sum(count.stray_pages for count in pages.values())
@@ -74,13 +76,14 @@ def _checks(session: Session, host: Host, wanted: Plan) -> list[Check]:
     return found
 
 
-def _pages(session: Session, inside: dict[str, str]) -> tuple[dict[str, LayerPages], str]:
+def _pages(session: Session, host: Host, inside: dict[str, str]) -> tuple[dict[str, LayerPages], str]:
     """Pages by unit, or the sentence that says why they can't be seen here."""
+    folders = folders_of(session, host, inside.values()) if inside else {}
+    targets = [Target(unit, layer, folders[unit]) for layer, unit in inside.items()]
     try:
-        found = layer_pages(inside, session.fs)
+        return layer_pages(targets, session.fs), ""
     except CgroupLayeringError as error:
         return {}, f"Charges could not be checked: {error}"
-    return {inside[layer]: pages for layer, pages in found.items()}, ""
 
 
 def _show_pages(pages: dict[str, LayerPages], output: Output) -> None:

@@ -88,6 +88,7 @@ def test_a_running_service_gets_what_others_read_and_wrote(fresh: Machine, migra
     )
     (before,) = owners(fresh, DATA)
     assert sum(before.values()) == 5 * MIB // PAGE and not any(cgroup.startswith(LAYER) for cgroup in before)
+    assert fresh.json("verify", REDIS)["pages"][REDIS]["stray_pages"] == 1280, "redis has it neither open nor mapped"
     (one,) = fresh.json("rehome", REDIS)["rehomed"]
     assert (one["stray_pages_before"], one["stray_pages_after"]) == (1280, 0)
     assert one["reread_bytes"] == 5 * MIB
