@@ -66,7 +66,10 @@ def layer_states(
         inhabited = populated(fs, slice_path(layer))
         running = inhabited or str(props.get("ActiveState", "")) not in _INACTIVE
         since = props.get("InactiveEnterTimestampMonotonic")
-        seconds = clock() - (since / 1e6 if isinstance(since, int) else 0.0)
+        if isinstance(since, int) and since > 0:
+            seconds = clock() - since / 1e6
+        else:
+            seconds = _unchanged_seconds(fs, slice_path(layer), clock)
         standing = Standing(
             installed=not gone,
             running=running and not (gone and not inhabited),
@@ -92,6 +95,18 @@ def _charged(fs: CgroupFS, cgroup: str) -> int:
         return sum(charged(fs, cgroup))
     except KernelFileError:
         return 0
+
+
+def _unchanged_seconds(fs: CgroupFS, cgroup: str, clock: Callable[[], float]) -> float:
+    """For how long no instance came or went in a layer; since boot where that can't be told.
+
+    systemd unloads a stopped service that no loaded unit refers to, and with it goes the time of its stop. The folder
+    of the layer keeps it: kernfs notes when an entry goes (fs/kernfs/dir.c, `__kernfs_remove`).
+    """
+    try:
+        return min(clock(), time.time() - fs.directory(cgroup).stat().st_mtime)
+    except OSError:
+        return clock()
 
 
 def _dying(fs: CgroupFS, cgroup: str) -> int:
