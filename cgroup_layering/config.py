@@ -17,6 +17,7 @@ from typing import Any
 
 from cgroup_layering.errors import CgroupLayeringError
 from cgroup_layering.lifetime.rules import DEFAULT, BadRule, Rule, parse_rule
+from cgroup_layering.policy import Exclusion, excluded_by
 from cgroup_layering.spans import parse_size, parse_span
 from cgroup_layering.store import Store
 
@@ -51,6 +52,21 @@ class Config:
     drain_seconds: float = 60.0
     dying: int = 200
     """Dying cgroups below a layer from which on they are drained (kernels before 7.1)."""
+    auto: bool = False
+    """Whether services are layered by `reap` when they appear."""
+    autos: tuple[tuple[str, bool], ...] = ()
+    """Globs of service names, and whether that holds for them; the last that matches counts."""
+    exclusions: tuple[Exclusion, ...] = ()
+
+    @property
+    def layers_new(self) -> bool:
+        """Whether any service at all may be layered when it appears."""
+        return self.auto or any(auto for _, auto in self.autos)
+
+    def auto_for(self, unit: str) -> bool:
+        """Whether a service that appears is layered without being asked for."""
+        wanted = next((auto for glob, auto in reversed(self.autos) if fnmatchcase(unit, glob)), self.auto)
+        return wanted and excluded_by(unit, self.exclusions) is None
 
     def rule_for(self, unit: str) -> Rule:
         """The rule of a service that has none of its own."""
@@ -89,7 +105,8 @@ class _Reader:
         self._path = path
 
     def merge(self, config: Config, document: Mapping[str, Any]) -> Config:
-        self._only(document, ("lifetime", "reap"))
+        self._only(document, ("layering", "lifetime", "reap"))
+        config = self._layering(config, self._table(document, "layering"))
         lifetime = self._table(document, "lifetime")
         reap = self._table(document, "reap")
         self._only(lifetime, ("default", "units"))
@@ -109,6 +126,18 @@ class _Reader:
             config = replace(config, dying=reap["dying"])
         return config
 
+    def _layering(self, config: Config, table: Mapping[str, Any]) -> Config:
+        self._only(table, ("auto", "units", "exclude"))
+        if "auto" in table:
+            config = replace(config, auto=self._truth("auto", table["auto"]))
+        units = self._table(table, "units")
+        autos = tuple((glob, self._truth(glob, value)) for glob, value in units.items())
+        globs = table.get("exclude", [])
+        if not isinstance(globs, list) or not all(isinstance(glob, str) for glob in globs):
+            raise self._error("exclude", "`exclude` takes a list of names or globs in quotes")
+        exclusions = tuple(Exclusion(glob, self._path) for glob in globs)
+        return replace(config, autos=config.autos + autos, exclusions=config.exclusions + exclusions)
+
     def _error(self, key: str, reason: str) -> ConfigError:
         quoted = re.escape(key)
         pattern = re.compile(rf"""\s*(?:\[[^\]]*\b{quoted}\b|(?:[\w.]+\.)?(?:"{quoted}"|'{quoted}'|{quoted})\s*[=.])""")
@@ -124,6 +153,11 @@ class _Reader:
         value = table.get(key, {})
         if not isinstance(value, dict):
             raise self._error(key, f"`{key}` is a table, not a value")
+        return value
+
+    def _truth(self, key: str, value: Any) -> bool:
+        if not isinstance(value, bool):
+            raise self._error(key, f"`{key}` takes true or false, without quotes")
         return value
 
     def _text(self, key: str, value: Any, what: str) -> str:

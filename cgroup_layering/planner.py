@@ -25,7 +25,7 @@ from cgroup_layering.model import (
 )
 from cgroup_layering.naming import layer_name, slice_path
 from cgroup_layering.own import BOOT_TARGET
-from cgroup_layering.policy import deferrals, refusal
+from cgroup_layering.policy import deferrals, excluded_by, refusal
 from cgroup_layering.unitpaths import ETC
 
 LIFETIME = ""
@@ -44,7 +44,7 @@ class Request:
     lifetime: str | None = None
     """The rule that the named units get; None leaves theirs."""
     config: Config | None = None
-    """What the administrator's files say of units without a rule; None leaves all as it is."""
+    """What the administrator's files say of units without a rule, and what they exclude; None leaves all as it is."""
 
 
 def plan(host: Host, request: Request) -> Plan:
@@ -57,6 +57,9 @@ def _plan_service(facts: ServiceFacts, host: Host, request: Request) -> ServiceP
     refused = refusal(facts, host)
     if refused is not None:
         return ServicePlan(facts.unit, Verdict.REFUSED, (refused,))
+    excluded = _excluded(facts.unit, request)
+    if excluded is not None and facts.own is None and facts.unit not in request.named:
+        return ServicePlan(facts.unit, Verdict.REFUSED, (excluded,))
     choice = _choose(facts, host, request)
     if choice.refusal is not None:
         return ServicePlan(facts.unit, Verdict.REFUSED, (choice.refusal,))
@@ -87,7 +90,7 @@ def _plan_service(facts: ServiceFacts, host: Host, request: Request) -> ServiceP
         unit=facts.unit,
         verdict=Verdict.DEFERRED if reasons else Verdict.LAYERED,
         reasons=reasons,
-        notes=(*choice.notes, *_surroundings(facts)),
+        notes=(*choice.notes, *_surroundings(facts), *((excluded,) if excluded is not None else ())),
         change=_change(facts, layering, request.folder),
         timing=timing,
         layering=layering,
@@ -114,6 +117,14 @@ def _wanted_by(facts: ServiceFacts, request: Request) -> str:
         return facts.own.wanted_by if facts.own else ""
     rule = parse_rule(own_rule) if own_rule or request.config is None else request.config.rule_for(facts.unit)
     return BOOT_TARGET if rule.kind is Kind.FOREVER else ""
+
+
+def _excluded(unit: str, request: Request) -> Reason | None:
+    found = excluded_by(unit, request.config.exclusions) if request.config is not None else None
+    if found is None:
+        return None
+    text = f"{unit} is excluded by {found.glob!r} in {found.path}: it is layered only if it is named."
+    return Reason("excluded", text)
 
 
 def _surroundings(facts: ServiceFacts) -> tuple[Reason, ...]:

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from pathlib import Path
 
 from cgroup_layering.model import Host, Reason, ServiceFacts, Timing
 from cgroup_layering.naming import NameTooLong, ancestors, layer_name
@@ -67,6 +69,19 @@ _PASSING = ("changing", "job")
 """Deferrals of one service that say nothing about restarts through another."""
 
 _SETTLED = ("active", "inactive", "failed")
+
+
+@dataclass(frozen=True, slots=True)
+class Exclusion:
+    """A name or glob of services that stay plain unless they are named, and the configuration file that says so."""
+
+    glob: str
+    path: Path
+
+
+def excluded_by(unit: str, exclusions: Iterable[Exclusion]) -> Exclusion | None:
+    """The exclusion that holds for a service, or None."""
+    return next((one for one in exclusions if fnmatchcase(unit, one.glob)), None)
 
 
 def refusal(facts: ServiceFacts, host: Host) -> Reason | None:

@@ -9,7 +9,7 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from cgroup_layering.errors import CgroupLayeringError
@@ -24,6 +24,9 @@ TEMPORARY = ".cgroup-layering-"
 
 ABANDONED = 60.0
 """Seconds after which a temporary file, or half of a layering, is nobody's: another run may be at it now."""
+
+Ours = Callable[[str, Path], bool]
+"""Whether the text of a file at a path is the tool's own: a file that is not is never overwritten or removed."""
 
 
 class StoreError(CgroupLayeringError):
@@ -98,7 +101,7 @@ class Store:
         with self._translate("read", path), self._folder("read", path) as folder:
             return folder is not None
 
-    def write(self, path: Path, text: str) -> bool:
+    def write(self, path: Path, text: str, ours: Ours = is_ours) -> bool:
         """Write a file of ours atomically, mode 0644, unless it has that text already; whether it changed.
 
         Its folder must exist. Raises ForeignFile where another's file is there.
@@ -106,7 +109,7 @@ class Store:
         old = self.read(path)
         if old == text:
             return False
-        if old is not None and not is_ours(old, path):
+        if old is not None and not ours(old, path):
             raise ForeignFile(path)
         temporary = f"{TEMPORARY}{secrets.token_hex(8)}"
         with self._translate("write", path), self._folder("write", path.parent) as folder:
@@ -147,12 +150,12 @@ class Store:
             os.fsync(parent)
             return True
 
-    def remove(self, path: Path) -> bool:
+    def remove(self, path: Path, ours: Ours = is_ours) -> bool:
         """Remove a file of ours; whether there was one. Raises ForeignFile, StoreError."""
         text = self.read(path)
         if text is None:
             return False
-        if not is_ours(text, path):
+        if not ours(text, path):
             raise ForeignFile(path)
         with self._translate("remove", path), self._folder("remove", path.parent) as folder:
             if folder is not None:

@@ -11,6 +11,8 @@ import click
 from cgroup_layering.cli.options import output_options, root_option, units_argument, write_options
 from cgroup_layering.cli.session import Session
 from cgroup_layering.cli.undo import leftover, paths, take_out
+from cgroup_layering.config import load
+from cgroup_layering.disabled import FILE, Disabled
 from cgroup_layering.errors import ExitCode
 from cgroup_layering.naming import is_glob
 from cgroup_layering.output.tables import Output
@@ -32,7 +34,8 @@ def command(
 ) -> int:
     """Take services out of their layers: remove our files; running instances stay until their next start.
 
-    With --now those that may be restarted are, and their layers go; `plan` says which wait, and why.
+    With --now those that may be restarted are, and their layers go; `plan` says which wait, and why. Where the
+    configuration says `auto`, they are recorded as excluded, so that they stay plain.
     """
     if no_reload:
         raise click.UsageError("disable cannot do without a reload: systemd would keep the layers it knows.")
@@ -59,11 +62,21 @@ def command(
         for unit, files in sorted(known.items())
         if unit in names or any(fnmatchcase(unit, glob) for glob in globs)
     ]
+    auto = load(session.store).auto_for
+    excluded = [unit for unit in sorted({*names, *(files.unit for files in chosen)}) if auto(unit)]
     if dry_run:
+        for unit in excluded:
+            output.say(f"Would exclude {unit} in {FILE}.")
         for files in chosen:
             if files.slice_text:
                 output.say(f"Would remove {paths(files)}.")
             else:
                 output.say(f"{files.unit} has no files any more, but still runs in {files.layer}; --now restarts it.")
         return ExitCode.OK
+    if excluded:
+        disabled = Disabled(session.store)
+        disabled.check()
+        # First, so that nothing layers them again meanwhile.
+        disabled.add(excluded)
+        output.say(f"Excluded from `auto` in {FILE}: {', '.join(excluded)}.")
     return take_out(session, chosen, now, timeout, output)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -18,6 +19,7 @@ from cgroup_layering.cli.options import (
 from cgroup_layering.cli.rehomers import around_restart, check_rehome
 from cgroup_layering.cli.session import Session
 from cgroup_layering.config import load
+from cgroup_layering.disabled import FILE, Disabled
 from cgroup_layering.errors import ExitCode
 from cgroup_layering.layering import Layerer
 from cgroup_layering.model import Tracking
@@ -58,7 +60,8 @@ def command(
         limits=not no_layer_limits,
         folder=session.folder,
         named=frozenset(word for word in units if not is_glob(word)),
-        config=load(session.store),
+        # What is asked for here is layered, whether it is excluded or not.
+        config=replace(load(session.store), exclusions=()),
     )
     wanted = plan(host, request)
     if dry_run:
@@ -71,10 +74,16 @@ def command(
     if refused:
         return ExitCode.FAILURE
     show_notes(wanted, output)
+    disabled = Disabled(session.store)
+    if disabled.known().intersection(service.unit for service in wanted.layered):
+        disabled.check()
     with around_restart(session, host, rehome, timeout) as moving, restarts(output.quiet) as progress:
         layerer = Layerer(session.store, session.folder, session.manager, timeout, progress, moving.before_restart)
         outcome = layerer.run(wanted, host, now, not no_reload)
         rehomed = moving.finish()
+    included = disabled.take_out(service.unit for service in wanted.layered if service.unit not in outcome.failed)
+    if included:
+        output.say(f"No longer excluded in {FILE}: {', '.join(included)}.")
     show_outcome(outcome, output, "Layered", **rehomed_json(rehomed))
     tell_rehomed(rehomed, output)
     return ExitCode.OK if outcome.ok else ExitCode.FAILURE

@@ -8,16 +8,21 @@ import click
 from cgroup_layering.cli.looks import known_maps
 from cgroup_layering.cli.options import output_options
 from cgroup_layering.cli.session import Session
-from cgroup_layering.config import load
+from cgroup_layering.config import Config, load
 from cgroup_layering.errors import ExitCode
 from cgroup_layering.kernel.release import check_kernel
+from cgroup_layering.lifetime.auto import layer_new, read_plan
 from cgroup_layering.lifetime.departure import Remover
 from cgroup_layering.lifetime.layers import layer_states
-from cgroup_layering.lifetime.reap import Reaper, steps
+from cgroup_layering.lifetime.reap import Reaper, Step, steps
 from cgroup_layering.lifetime.rules import Verdict
 from cgroup_layering.output.lifetimes import log_departures, reaped_json, show_reaped, show_steps, steps_json
 from cgroup_layering.output.progress import draining
 from cgroup_layering.output.tables import Output
+from cgroup_layering.transaction import Outcome
+
+PATIENCE = 600.0
+"""Seconds to wait for another run: nobody waits for a timer, and a drain or a migration takes its time."""
 
 
 @click.command("reap")
@@ -30,18 +35,36 @@ def command(dry_run: bool, force: bool, output: Output) -> int:
     A layer in which something runs is never removed. One that still holds more than the configured residue stays,
     unless --force is given, and what it holds is named.
     """
-    session = Session(action="remove layers", write=not dry_run)
+    session = Session(action="remove layers", write=not dry_run, patience=PATIENCE)
+    return _show(session, output) if dry_run else _reap(session, force, output)
+
+
+def _steps(session: Session, config: Config) -> list[Step]:
     assert session.manager is not None  # noqa: S101 - reap has no --root
-    if not dry_run:
-        check_kernel()
+    return steps(layer_states(session.store.own().values(), session.manager, session.fs), config)
+
+
+def _show(session: Session, output: Output) -> int:
+    assert session.manager is not None  # noqa: S101 - reap has no --root
     config = load(session.store)
-    wanted = steps(layer_states(session.store.own().values(), session.manager, session.fs), config)
-    if dry_run:
-        if output.json != "off":
-            output.document({"layers": steps_json(wanted)})
-        else:
-            show_steps(wanted, output)
-        return ExitCode.OK
+    wanted = _steps(session, config)
+    new = read_plan(session.store, session.manager, config)[0].services if config.layers_new else ()
+    if output.json != "off":
+        output.document({"layers": steps_json(wanted), "layering": [service.unit for service in new]})
+    else:
+        show_steps(wanted, output)
+        for service in new:
+            output.say(f"Would layer {service.unit}.")
+    return ExitCode.OK
+
+
+def _reap(session: Session, force: bool, output: Output) -> int:
+    assert session.manager is not None  # noqa: S101 - reap has no --root
+    config = load(session.store)
+    # First: there are kernels on which nothing may be removed, but layers can be added on all.
+    new = layer_new(session.store, session.manager, config) if config.layers_new else Outcome()
+    check_kernel()
+    wanted = _steps(session, config)
     removing = any(step.decision.verdict is Verdict.REMOVE for step in wanted)
     remover = Remover(
         session.manager,
@@ -54,6 +77,8 @@ def command(dry_run: bool, force: bool, output: Output) -> int:
     )
     reaper = Reaper(session.store, session.manager, session.fs, config, remover)
     reaped = reaper.run(wanted)
+    reaped.layered = new.written
+    reaped.problems.extend(new.failed.values())
     log_departures(reaped.departures)
     if output.json != "off":
         output.document(reaped_json(reaped))

@@ -12,6 +12,7 @@ from cgroup_layering.cli.options import output_options, root_option, write_optio
 from cgroup_layering.cli.session import Session
 from cgroup_layering.cli.trial import disarm, folder
 from cgroup_layering.cli.undo import paths, take_out
+from cgroup_layering.config import ConfigError, load
 from cgroup_layering.errors import CgroupLayeringError, ExitCode
 from cgroup_layering.output.tables import Output
 from cgroup_layering.removal import last_migration
@@ -74,4 +75,18 @@ def command(
         if migration_on_trial(folder(session).names()) == migration:
             disarm(session, migration)
         folder(session).remove(MIGRATING)
+    _tell_of_auto(session, [files.unit for files in chosen], output)
     return code
+
+
+def _tell_of_auto(session: Session, units: list[str], output: Output) -> None:
+    """Where the configuration says `auto`, what was undone is done again: that must not come as a surprise."""
+    try:
+        config = load(session.store)
+    except ConfigError:  # `auto` does nothing either then, and the way back is not barred by it
+        return
+    again = [unit for unit in units if config.auto_for(unit)]
+    if again:
+        output.say(
+            f"`auto` will layer {', '.join(again)} again: take it out of the configuration, or disable the services."
+        )

@@ -18,7 +18,7 @@ from cgroup_layering.output.tables import Output
 from cgroup_layering.planfile import host_of
 from cgroup_layering.removal import last_migration
 from cgroup_layering.requirements import check_cgroups, check_root_rights, check_systemd
-from cgroup_layering.runfolder import MIGRATING, RunFolder
+from cgroup_layering.runfolder import MIGRATING, PATIENCE, RunFolder
 from cgroup_layering.store import Store
 from cgroup_layering.systemd.manager import Manager
 from cgroup_layering.unitpaths import ETC, RUN
@@ -29,7 +29,10 @@ _ID_TIME = "%Y%m%dT%H%M%SZ"
 class Session:
     """One command's view of the host; `root` other than / means files alone."""
 
-    def __init__(self, root: Path = Path("/"), runtime: bool = False, action: str = "", write: bool = False) -> None:
+    def __init__(
+        self, root: Path = Path("/"), runtime: bool = False, action: str = "", write: bool = False,
+        patience: float = PATIENCE,
+    ) -> None:  # fmt: skip
         self.root = root.resolve()
         self.online = self.root == Path("/")
         self.folder = RUN if runtime else ETC
@@ -49,7 +52,7 @@ class Session:
             if write:
                 # Held until the process ends: two runs would undo each other's steps.
                 self.run_folder = RunFolder()
-                self.run_folder.lock(waiting=_tell_waiting)
+                self.run_folder.lock(patience, _tell_waiting)
         self.store = Store(self.root, alone=self.run_folder is not None)
 
     @property

@@ -6,12 +6,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from cgroup_layering.config import Config
 from cgroup_layering.errors import CgroupLayeringError
 from cgroup_layering.kernel.cgroupfs import CgroupFS
 from cgroup_layering.kernel.release import kernel_version
-from cgroup_layering.lifetime.departure import Departure, Remover
 from cgroup_layering.lifetime.drain import drain
 from cgroup_layering.lifetime.layers import LayerState
 from cgroup_layering.lifetime.rules import Decision, Kind, Rule, Verdict, decide, parse_rule
@@ -20,6 +20,9 @@ from cgroup_layering.moving import run_jobs
 from cgroup_layering.removal import remove_files, remove_stray_drop_ins, set_boot_link
 from cgroup_layering.store import ABANDONED, Store
 from cgroup_layering.systemd.manager import Manager
+
+if TYPE_CHECKING:  # the monitor has no use for the half of the program that names what is left in a layer
+    from cgroup_layering.lifetime.departure import Departure, Remover
 
 INHERITED = ""
 """The lifetime that a slice file says where the configuration decides."""
@@ -48,6 +51,8 @@ class Reaped:
     links: dict[str, bool] = field(default_factory=dict)
     """Layers that from now on come with the boot, or don't any more."""
     files_removed: list[str] = field(default_factory=list)
+    layered: list[str] = field(default_factory=list)
+    """Services that were layered because they appeared (`auto`)."""
     shrunk: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Dying cgroups before and after, by layer."""
     problems: list[str] = field(default_factory=list)

@@ -76,6 +76,7 @@ def reaped_json(reaped: Reaped) -> dict[str, object]:
         "started": reaped.started,
         "links": reaped.links,
         "files_removed": reaped.files_removed,
+        "layered": reaped.layered,
         "shrunk": {layer: {"before": before, "after": after} for layer, (before, after) in reaped.shrunk.items()},
         "problems": reaped.problems,
     }
@@ -91,6 +92,8 @@ def show_reaped(reaped: Reaped, output: Output) -> None:
         output.say(f"{layer} {'comes with the boot now' if there else 'does not come with the boot any more'}.")
     if reaped.files_removed:
         output.say(f"Removed the files of {', '.join(reaped.files_removed)}.")
+    if reaped.layered:
+        output.say(f"Layered {', '.join(reaped.layered)}; a running instance gets into its layer at its next start.")
     for layer, (before, after) in reaped.shrunk.items():
         output.say(f"{layer} had {before} dying cgroups, and has {after}.")
     for problem in reaped.problems:

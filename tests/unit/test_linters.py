@@ -120,7 +120,9 @@ def test_every_file_says_its_licence() -> None:
         for path in files()
         if path.name not in NO_HEADER
         and path.suffix not in NO_COMMENTS
-        and not (path.is_relative_to(TOP / "debian") and (path.name in DEBIAN_DATA or path.suffix == ".docs"))
+        and not (
+            path.is_relative_to(TOP / "debian") and (path.name in DEBIAN_DATA or path.suffix in (".docs", ".dirs"))
+        )
         and "SPDX-License-Identifier: LGPL-2.1-or-later" not in "\n".join(text(path).splitlines()[:3])
         and path.stat().st_size
     ]
