@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -111,7 +110,7 @@ class Store:
             return False
         if old is not None and not ours(old, path):
             raise ForeignFile(path)
-        temporary = f"{TEMPORARY}{secrets.token_hex(8)}"
+        temporary = f"{TEMPORARY}{os.urandom(8).hex()}"
         with self._translate("write", path), self._folder("write", path.parent) as folder:
             if folder is None:
                 raise StoreError("write", path, "its folder does not exist")
@@ -224,7 +223,7 @@ class Store:
         Temporary files that crashes left there go at the same time.
         """
         self.sweep(path, self.abandoned)
-        name = f"{TEMPORARY}{secrets.token_hex(8)}"
+        name = f"{TEMPORARY}{os.urandom(8).hex()}"
         with self._translate("write to", path), self._folder("write to", path) as folder:
             if folder is None:
                 raise StoreError("write to", path, "the folder does not exist")

@@ -27,6 +27,7 @@ VERBS = {
     "lifetime": "Show or set when the layer of a service may go.",
     "drain": "Reclaim the memory of a layer.",
     "reap": "Apply the lifetimes once.",
+    "monitor": "Apply the lifetimes as things happen.",
     "history": "Show the instances of a service and what each used.",
 }
 

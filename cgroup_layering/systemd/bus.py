@@ -38,17 +38,33 @@ def connect(
 
     Raises HostUnsuitable where there is no systemd or no bus, BusTimeout where the bus does not answer.
     """
-    if not booted.is_dir():
-        raise HostUnsuitable(
-            "This host was not booted with systemd, so there are no services to layer.",
-            "Use --root=DIR to work on the files of an image.",
-        )
+    _check_booted(booted)
     _greet(timeout, bus_socket)
     try:
         bus = pydbus.SystemBus()
     except GLib.Error as error:
         raise HostUnsuitable(f"Cannot connect to the system bus: {error.message.rstrip('.')}.") from error
     return SystemdBus(bus, timeout, reload_timeout)
+
+
+def _check_booted(booted: Path) -> None:
+    if not booted.is_dir():
+        raise HostUnsuitable(
+            "This host was not booted with systemd, so there are no services to layer.",
+            "Use --root=DIR to work on the files of an image.",
+        )
+
+
+def connect_apart(
+    timeout: float = 30.0, reload_timeout: float = 180.0, bus_socket: Path = _SOCKET, booted: Path = _BOOTED
+) -> SystemdBus:
+    """Connect as `connect` does, by a connection of our own: GLib ends the process when the one it shares is lost."""
+    _check_booted(booted)
+    _greet(timeout, bus_socket)
+    try:
+        return SystemdBus(pydbus.connect(f"unix:path={bus_socket}"), timeout, reload_timeout)
+    except GLib.Error as error:
+        raise HostUnsuitable(f"Cannot connect to the system bus: {error.message.rstrip('.')}.") from error
 
 
 def _greet(timeout: float, bus_socket: Path) -> None:
@@ -89,6 +105,18 @@ def object_path(unit: str) -> str:
     return f"{_PATH}/unit/{''.join(out) or '_'}"
 
 
+def unit_of(path: str) -> str:
+    """The unit that an object path stands for: the inverse of `object_path`; empty for a path of anything else."""
+    label = path.removeprefix(f"{_PATH}/unit/")
+    if label == path:
+        return ""
+    try:
+        parts = [bytes.fromhex(part[:2]) + part[2:].encode() for part in label.split("_")[1:]]
+        return (label.partition("_")[0].encode() + b"".join(parts)).decode()
+    except ValueError:
+        return ""
+
+
 class SystemdBus:
     """The Manager protocol over the system bus."""
 
@@ -97,6 +125,19 @@ class SystemdBus:
         self._timeout = timeout
         self._reload_timeout = reload_timeout
         self._version = 0
+
+    @property
+    def connection(self) -> Any:
+        """GLib's connection, for those who listen to signals."""
+        return self._connection
+
+    def subscribe(self) -> None:
+        """Ask systemd to send its signals at all; again is no error."""
+        try:
+            self._call("Subscribe", None, None)
+        except BusError as error:
+            if error.name != f"{_NAME}.AlreadySubscribed":
+                raise
 
     def version(self) -> int:
         """The major version: `257.13-1~deb13u1` is 257, and so is `v257.13`."""

@@ -54,6 +54,7 @@ def systemd(address: str) -> Iterator[Connect]:
         )
         processes.append(process)
         assert process.stdout is not None and process.stdout.readline() == "ready\n"
+        start.process = process  # type: ignore[attr-defined]
         return SystemdBus(pydbus.connect(address), timeout, timeout)
 
     yield start

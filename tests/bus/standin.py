@@ -25,6 +25,12 @@ MANAGER = f"""
   <method name="ListUnitsByNames"><arg type="as" direction="in"/><arg type="a(ssssssouso)" direction="out"/></method>
   <method name="ListJobs"><arg type="a(usssoo)" direction="out"/></method>
   <method name="Reload"/>
+  <method name="Subscribe"/>
+  <signal name="UnitNew"><arg type="s"/><arg type="o"/></signal>
+  <signal name="UnitRemoved"><arg type="s"/><arg type="o"/></signal>
+  <signal name="JobRemoved"><arg type="u"/><arg type="o"/><arg type="s"/><arg type="s"/></signal>
+  <signal name="UnitFilesChanged"/>
+  <signal name="Reloading"><arg type="b"/></signal>
   <method name="StartUnit"><arg type="s" direction="in"/><arg type="s" direction="in"/>
     <arg type="o" direction="out"/></method>
   <method name="StopUnit"><arg type="s" direction="in"/><arg type="s" direction="in"/>
@@ -120,7 +126,24 @@ class StandIn:
         if error:
             invocation.return_dbus_error(*error)
             return
+        if method == "Subscribe":
+            invocation.return_value(None)
+            GLib.idle_add(self.emit)
+            return
         invocation.return_value(self.answer(method, arguments.unpack()))
+
+    def emit(self) -> bool:
+        """Send the signals that are told, to whoever listens."""
+        for member, kind, values in self.told.get("signals", ()):
+            arguments = GLib.Variant(kind, tuple(values)) if kind else None
+            self.connection.emit_signal(None, ROOT, f"{NAME}.Manager", member, arguments)
+        for unit, interface, changed in self.told.get("changes", ()):
+            values = {key: GLib.Variant("s", value) for key, value in changed.items()}
+            arguments = GLib.Variant("(sa{sv}as)", (interface, values, []))
+            self.connection.emit_signal(
+                None, label(unit), "org.freedesktop.DBus.Properties", "PropertiesChanged", arguments
+            )
+        return False
 
     def answer(self, method: str, arguments: tuple[Any, ...]) -> Any:
         """The reply to a call that is neither refused nor left alone."""
