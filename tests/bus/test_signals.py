@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import pydbus
 import pytest
 
 from cgroup_layering.errors import HostUnsuitable
-from cgroup_layering.systemd.bus import SystemdBus, object_path, unit_of
+from cgroup_layering.systemd.bus import SystemdBus, connect_apart, object_path, unit_of
 from cgroup_layering.systemd.events import Event, What
 from cgroup_layering.systemd.manager import SERVICE, UNIT
 from cgroup_layering.systemd.signals import SystemdSignals
@@ -130,6 +131,18 @@ def test_a_systemd_that_goes_and_comes_is_asked_anew(systemd: Connect) -> None:
 
     listen(events, note)
     assert seen == [What.CONNECTED, What.LOST, What.CONNECTED]
+
+
+def test_a_connection_of_its_own(systemd: Connect, address: str, tmp_path: Path) -> None:
+    """GLib ends a process that loses the connection which it shares; this one must outlive a bus."""
+    systemd(timeout=10)
+    path = Path(address.partition("unix:path=")[2].partition(",")[0])
+    bus = connect_apart(10, 10, path, tmp_path)
+    assert bus.version() == 252 and bus.connection.get_exit_on_close() is False
+    with pytest.raises(HostUnsuitable, match="Cannot connect"):
+        connect_apart(10, 10, tmp_path / "none", tmp_path)
+    with pytest.raises(HostUnsuitable, match="not booted with systemd"):
+        connect_apart(10, 10, path, tmp_path / "none")
 
 
 def test_the_first_connection_must_be_had(systemd: Connect) -> None:
