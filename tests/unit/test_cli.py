@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -152,7 +153,7 @@ def test_a_host_that_cannot_be_layered(words: list[str]) -> None:
     refused(run_process(*words), 1, "cgroup v2|not booted with systemd|memory controller|Root rights")
 
 
-def rows(done: subprocess.CompletedProcess[str]) -> dict[str, dict[str, object]]:
+def rows(done: subprocess.CompletedProcess[str]) -> dict[str, dict[str, Any]]:
     assert done.returncode == 0, done.stderr
     return {row["unit"]: row for row in json.loads(done.stdout)["services"]}
 
@@ -168,7 +169,7 @@ def test_plan(root: Path) -> None:
     assert found["hello.service"]["lifted"] == [
         {"key": "MemoryMax", "value": "64M", "source": f"/{LIB}/hello.service:5"}
     ]
-    assert {unit: row["reasons"][0]["code"] for unit, row in found.items() if row["reasons"]} == {  # type: ignore[index]
+    assert {unit: row["reasons"][0]["code"] for unit, row in found.items() if row["reasons"]} == {
         "masked.service": "masked",
         "alias.service": "alias",
         "t@.service": "template",
@@ -214,6 +215,50 @@ def test_enable_cat_is_enabled_disable(root: Path) -> None:
     assert done.returncode == 0 and snapshot(root) == before
     done = run("disable", "--root", root, "hello")
     assert done.returncode == 0 and "hello.service is not layered." in done.stderr and snapshot(root) == before
+
+
+@needs_root
+def test_disable_excludes_from_auto_and_enable_takes_it_back(root: Path) -> None:
+    disabled = root / "etc/cgroup-layering/50-disabled.toml"
+    put(root, {"etc/cgroup-layering/10-auto.toml": "[layering]\nauto = true\nexclude = ['oth*']\n"})
+    run("enable", "--root", root, "hello")
+    layered = snapshot(root)
+    dry = run("disable", "--root", root, "--dry-run", "hello")
+    assert "Would exclude hello.service in /etc/cgroup-layering/50-disabled.toml." in dry.stderr
+    assert snapshot(root) == layered
+    done = run("disable", "--root", root, "hello")
+    assert done.returncode == 0 and "Excluded from `auto`" in done.stderr and disabled.is_file()
+    plain = snapshot(root)
+    found = rows(run("plan", "--root", root, "--json", "short"))
+    for unit, path in (("hello.service", "50-disabled.toml"), ("other.service", "10-auto.toml")):
+        assert [reason["code"] for reason in found[unit]["reasons"]] == ["excluded"]
+        assert path in found[unit]["reasons"][0]["sentence"]
+    # A migration that names it leaves the record alone, so that a rollback leads back to it.
+    assert run("migrate", "--root", root, "--yes", "hello").returncode == 0
+    told = run("rollback", "--root", root)
+    assert snapshot(root) == plain and "will layer" not in told.stderr
+    done = run("enable", "--root", root, "hello")
+    assert "No longer excluded" in done.stderr and snapshot(root) == layered
+    # What is plain already is excluded too, and what the administrator excludes need not be recorded.
+    run("disable", "--root", root, "hello", "other", "t@1")
+    assert "hello.service" in disabled.read_text() and "other.service" not in disabled.read_text()
+    assert "t@1.service" in disabled.read_text()
+    disabled.write_text(disabled.read_text() + "# mine\n")
+    edited = snapshot(root)
+    refused(run("disable", "--root", root, "delegated"), 1, "did not write is there")
+    assert snapshot(root) == edited
+
+
+@needs_root
+def test_rollback_says_that_auto_will_layer_again(root: Path) -> None:
+    put(root, {"etc/cgroup-layering/10-auto.toml": "[layering]\nauto = true\n"})
+    before = snapshot(root)
+    assert run("migrate", "--root", root, "--yes", "hello").returncode == 0
+    assert "`auto` will layer hello.service again" in run("rollback", "--root", root).stderr
+    assert snapshot(root) == before
+    put(root, {"etc/cgroup-layering/10-auto.toml": "[layering]\nauto = 1\n"})
+    refused(run("disable", "--root", root, "hello"), 1, "10-auto.toml:2: ")
+    assert run("rollback", "--root", root).returncode == 0, "the way back is not barred by a configuration"
 
 
 @needs_root
