@@ -104,8 +104,9 @@ class Agenda:
                     when = min(when, before[layer])
                 when = max(when, self._tried.get(layer, -inf) + RETRY)
             self._moments[layer] = when
-        if layers is None:
-            self._tried = {layer: at for layer, at in self._tried.items() if layer in self._moments}
+        # What was tried and has come about is no try any more: the next time is another.
+        for layer in [one for one in self._tried if (layers is None or one in looked) and one not in self._ready]:
+            del self._tried[layer]
 
     def due(self, now: float) -> tuple[set[str], set[str]]:
         """Layers for `reap`, and layers to look at again."""

@@ -133,8 +133,11 @@ def test_what_was_tried_waits_unless_its_service_moves() -> None:
     agenda.forget_tries(layer)
     agenda.update([due], {layer}, 102.0)
     assert agenda.due(102.0) == ({layer}, set())
+    agenda.tried({layer}, 102.0)
     agenda.update([], {layer}, 103.0)
-    assert agenda.next is None
+    assert agenda.next is None, "it is gone"
+    agenda.update([due], {layer}, 104.0)
+    assert agenda.due(104.0) == ({layer}, set()), "and is there again"
 
 
 def test_dying_cgroups_are_not_drained_at_every_restart() -> None:

@@ -257,15 +257,16 @@ def test_kills_at_random_moments_lose_nothing(watched: Machine) -> None:
     watched.ok("systemctl start stays goes")
     watched.write(
         "/root/kills.sh",
-        "end=$(($(date +%s) + 240)); n=0\n"
+        "end=$(($(date +%s) + 150)); n=0\n"
         "while [ $(date +%s) -lt $end ]; do\n"
         "  n=$((n + 1)); systemctl stop goes; sleep $((n % 5)).$((n % 7))\n"
         f"  systemctl kill --signal=KILL {REAP} 2>/dev/null; sleep 0.$((n % 9))\n"
         f"  systemctl kill --signal=KILL {MONITOR}; systemctl reset-failed {MONITOR} {REAP} 2>/dev/null\n"
         f"  systemctl start --no-block {MONITOR}\n"
         "  case $((n % 6)) in 2) systemctl daemon-reexec;; 4) systemctl restart dbus.service;; esac\n"
-        "  systemctl start goes || exit 1\n"
-        "  systemctl is-active --quiet stays goes || exit 2\n"
+        # On 252 a start can fail as systemd loses the folder that it has just made.
+        "  systemctl start goes || systemctl start goes || exit 1\n"
+        "  systemctl is-active --quiet stays && systemctl is-active --quiet goes || exit 2\n"
         "done; echo $n\n",
     )
     print(f"{watched.suite}: {watched.ok('sh /root/kills.sh')} rounds")
