@@ -129,13 +129,13 @@ def test_what_was_tried_waits_unless_its_service_moves() -> None:
     assert agenda.due(100.0) == ({layer}, set())
     agenda.tried({layer}, 100.0)
     agenda.update([due], None, 101.0)
-    assert agenda.due(101.0) == (set(), set()) and agenda.next == 100.0 + RETRY
+    assert agenda.due(101.0) == (set(), set()) and [agenda.next] == [100.0 + RETRY]
     agenda.forget_tries(layer)
     agenda.update([due], {layer}, 102.0)
     assert agenda.due(102.0) == ({layer}, set())
     agenda.tried({layer}, 102.0)
     agenda.update([], {layer}, 103.0)
-    assert agenda.next is None, "it is gone"
+    assert [agenda.next] == [None], "it is gone"
     agenda.update([due], {layer}, 104.0)
     assert agenda.due(104.0) == ({layer}, set()), "and is there again"
 
