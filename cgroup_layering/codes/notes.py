@@ -7,6 +7,17 @@ from cgroup_layering.codes.code import Code, Kind
 
 NOTES = (
     Code(
+        "excluded",
+        Kind.EITHER,
+        summary="The configuration excludes the service, or `disable` did while `auto` was on.",
+        means=(
+            "It stays plain unless it is named: a note if it was named or has its layer already. The sentence names the "
+            "file."
+        ),
+        remedy="Name it, or take it out of that file; `enable` takes out what `disable` has recorded.",
+        sources=("cgroup-layering.toml(5)",),
+    ),
+    Code(
         "tracking",
         Kind.EITHER,
         summary="The service can only have *instance* tracking.",
