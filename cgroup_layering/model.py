@@ -124,6 +124,36 @@ class ServiceFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class PathRule:
+    """A rule outside of systemd that looks at a socket's or a process's cgroup.
+
+    `paths` are the cgroups that it names, as below the root of the hierarchy (/system.slice/a.service). `level` is the
+    number of components that nftables compares; None where descendants match too.
+    """
+
+    tool: str
+    place: str
+    text: str
+    paths: tuple[str, ...] = ()
+    level: int | None = None
+    negated: bool = False
+    sets: tuple[tuple[str, str, str], ...] = ()
+    """Family, table and name of the nftables sets that the paths are looked up in."""
+    unclear: str = ""
+    """Why it isn't known which cgroups it names; empty if it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class PathRules:
+    """The rules of a host; `unseen` are sentences on what could not be looked at."""
+
+    rules: tuple[PathRule, ...] = ()
+    unseen: tuple[str, ...] = ()
+    live: bool = False
+    """Whether the kernel's nftables rules are among them."""
+
+
+@dataclass(frozen=True, slots=True)
 class Host:
     """All that is known of a host before anything is decided."""
 
@@ -134,6 +164,8 @@ class Host:
     oom_kill_units: Mapping[str, str] = field(default_factory=dict)
     caller_units: frozenset[str] = frozenset()
     online: bool = True
+    path_rules: PathRules | None = None
+    """None: nobody looked."""
 
     @property
     def propagates(self) -> dict[str, tuple[str, ...]]:
@@ -188,6 +220,8 @@ class Plan:
 
     services: tuple[ServicePlan, ...]
     migration: str = ""
+    notes: tuple[Reason, ...] = ()
+    """What concerns the host, not one service."""
 
     @property
     def layered(self) -> tuple[ServicePlan, ...]:

@@ -69,6 +69,7 @@ class Saved:
     runtime: bool
     prints: Mapping[str, str]
     restarts: frozenset[str]
+    ignore_path_rules: bool = False
 
 
 def print_of(service: ServicePlan) -> str:
@@ -87,7 +88,7 @@ def host_of(machine_id: str) -> str:
 
 
 def saved(plan: Plan, words: Sequence[str], *, host: str, systemd: int, asked: Mapping[str, Any]) -> dict[str, object]:
-    """The document for a plan; `asked` has tracking (or None), limits and runtime."""
+    """The document for a plan; `asked` has tracking (or None), limits, runtime and ignore_path_rules."""
     return {
         "kind": KIND,
         "schema": SCHEMA,
@@ -119,7 +120,7 @@ def parse(text: str, path: Path) -> Saved:
         restarts = frozenset(str(unit) for unit, one in services.items() if one["when"] == Timing.RESTART)
         found = Saved(
             str(document["host"]), int(document["systemd"]), words, tracking, asked["limits"] is True,
-            asked["runtime"] is True, prints, restarts,
+            asked["runtime"] is True, prints, restarts, asked.get("ignore_path_rules") is True,
         )  # fmt: skip
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise PlanFileError(path, "it is damaged") from error

@@ -25,6 +25,7 @@ from cgroup_layering.model import (
 )
 from cgroup_layering.naming import layer_name, slice_path
 from cgroup_layering.own import BOOT_TARGET
+from cgroup_layering.pathrules.reasons import host_notes, path_rules
 from cgroup_layering.policy import deferrals, excluded_by, refusal
 from cgroup_layering.unitpaths import ETC
 
@@ -45,12 +46,13 @@ class Request:
     """The rule that the named units get; None leaves theirs."""
     config: Config | None = None
     """What the administrator's files say of units without a rule, and what they exclude; None leaves all as it is."""
+    ignore_path_rules: bool = False
 
 
 def plan(host: Host, request: Request) -> Plan:
     """Decide about every service of `host`."""
     services = [_plan_service(facts, host, request) for _, facts in sorted(host.services.items())]
-    return Plan(tuple(services), request.migration)
+    return Plan(tuple(services), request.migration, host_notes(host))
 
 
 def _plan_service(facts: ServiceFacts, host: Host, request: Request) -> ServicePlan:
@@ -70,6 +72,10 @@ def _plan_service(facts: ServiceFacts, host: Host, request: Request) -> ServiceP
             f"Run `cgroup-layering disable {facts.unit}`, then layer it again."
         )
         return ServicePlan(facts.unit, Verdict.REFUSED, (Reason("parent-changed", text),))
+    keyed = path_rules(facts, host)
+    if keyed is not None and keyed[1] and not request.ignore_path_rules:
+        text = f"{keyed[0].sentence} --ignore-path-rules layers it all the same."
+        return ServicePlan(facts.unit, Verdict.REFUSED, (replace(keyed[0], sentence=text),))
     layering = Layering(
         unit=facts.unit,
         parent=facts.parent,
@@ -90,7 +96,12 @@ def _plan_service(facts: ServiceFacts, host: Host, request: Request) -> ServiceP
         unit=facts.unit,
         verdict=Verdict.DEFERRED if reasons else Verdict.LAYERED,
         reasons=reasons,
-        notes=(*choice.notes, *_surroundings(facts), *((excluded,) if excluded is not None else ())),
+        notes=(
+            *choice.notes,
+            *((keyed[0],) if keyed else ()),
+            *_surroundings(facts),
+            *((excluded,) if excluded is not None else ()),
+        ),
         change=_change(facts, layering, request.folder),
         timing=timing,
         layering=layering,

@@ -11,6 +11,7 @@ import click
 from cgroup_layering.cli.options import (
     layer_options,
     output_options,
+    path_rules_option,
     rehome_option,
     root_option,
     units_argument,
@@ -34,6 +35,7 @@ from cgroup_layering.planner import Request, plan
 @click.command("enable")
 @units_argument(required=True)
 @layer_options
+@path_rules_option
 @write_options
 @rehome_option
 @root_option
@@ -43,6 +45,7 @@ def command(
     tracking: str | None,
     no_layer_limits: bool,
     runtime: bool,
+    ignore_path_rules: bool,
     now: bool,
     dry_run: bool,
     no_reload: bool,
@@ -54,7 +57,7 @@ def command(
     """Layer services: write their files; they take effect at the next start, or at once with --now."""
     check_rehome(rehome, now)
     session = Session(root, runtime, "layer services", write=not dry_run)
-    host = session.read(units)
+    host = session.read(units, path_rules=True)
     request = Request(
         tracking=Tracking(tracking) if tracking else None,
         limits=not no_layer_limits,
@@ -62,6 +65,7 @@ def command(
         named=frozenset(word for word in units if not is_glob(word)),
         # What is asked for here is layered, whether it is excluded or not.
         config=replace(load(session.store), exclusions=()),
+        ignore_path_rules=ignore_path_rules,
     )
     wanted = plan(host, request)
     if dry_run:

@@ -16,6 +16,7 @@ from cgroup_layering.cli.options import (
     gate_options,
     layer_options,
     output_options,
+    path_rules_option,
     rehome_option,
     root_option,
     units_or_plan_argument,
@@ -56,6 +57,7 @@ class NoAnswer(CgroupLayeringError):
 @click.command("migrate")
 @units_or_plan_argument
 @layer_options
+@path_rules_option
 @click.option("--yes", "--assume-yes", "-y", "yes", is_flag=True, help="Don't ask.")
 @click.option(
     "--try",
@@ -149,14 +151,17 @@ def _plan_of(units: tuple[str, ...], options: dict[str, Any]) -> Saved | None:
         return None
     if len(units) > 1:
         raise click.UsageError("A plan's FILE stands alone: it says for itself which units it is about.")
-    if options["tracking"] or options["no_layer_limits"] or options["runtime"]:
-        raise click.UsageError("--tracking, --no-layer-limits and --runtime are decided when a plan is made.")
+    if any(options[name] for name in ("tracking", "no_layer_limits", "runtime", "ignore_path_rules")):
+        raise click.UsageError(
+            "--tracking, --no-layer-limits, --runtime and --ignore-path-rules are decided when a plan is made."
+        )
     if options["root"] != Path("/"):
         raise click.UsageError("A plan's FILE is for a running host, not for --root.")
     before = read_plan_file(Path(units[0]))
     options["tracking"] = before.tracking
     options["no_layer_limits"] = not before.limits
     options["runtime"] = before.runtime
+    options["ignore_path_rules"] = before.ignore_path_rules
     return before
 
 
@@ -175,7 +180,7 @@ def _decide(
     session: Session, units: tuple[str, ...], before: Saved | None, options: dict[str, Any]
 ) -> tuple[Host, Request, Plan]:
     words = units if before is None else before.words
-    host = session.read(words)
+    host = session.read(words, path_rules=True)
     request = Request(
         tracking=Tracking(options["tracking"]) if options["tracking"] else None,
         limits=not options["no_layer_limits"],
@@ -183,6 +188,7 @@ def _decide(
         folder=session.folder,
         named=frozenset(word for word in words if not is_glob(word)),
         config=load(session.store),
+        ignore_path_rules=options["ignore_path_rules"],
     )
     return host, request, plan(host, request)
 
@@ -202,7 +208,7 @@ def _only_what_can_be_tried(wanted: Plan, output: Output) -> Plan:
     at_boot = sum(service.timing is Timing.NEXT_BOOT for service in chosen)
     if at_boot:
         output.say(f"{at_boot} services move at their next boot only, which a try does not live to see.")
-    return Plan((*chosen, *wanted.refused), wanted.migration)
+    return Plan((*chosen, *wanted.refused), wanted.migration, wanted.notes)
 
 
 def _carry_out(

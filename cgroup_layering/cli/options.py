@@ -193,6 +193,12 @@ def gate_of(options: Mapping[str, Any]) -> Gate:
     )
 
 
+def path_rules_option(function: Function) -> Function:
+    """--ignore-path-rules."""
+    text = "Layer services also where rules on their cgroups (nftables, iptables, bpf) would not hold any more."
+    return click.option("--ignore-path-rules", is_flag=True, help=text)(function)
+
+
 def rehome_option(function: Function) -> Function:
     """--rehome: with --now."""
     text = "With --now: evict what services have cached and read it back in, so that their layers pay for it."

@@ -7,7 +7,14 @@ from pathlib import Path
 
 import click
 
-from cgroup_layering.cli.options import NamedPath, layer_options, output_options, root_option, units_argument
+from cgroup_layering.cli.options import (
+    NamedPath,
+    layer_options,
+    output_options,
+    path_rules_option,
+    root_option,
+    units_argument,
+)
 from cgroup_layering.cli.planfiles import write_plan_file
 from cgroup_layering.cli.session import Session
 from cgroup_layering.config import load
@@ -26,6 +33,7 @@ _CHANGES = 2
 @click.command("plan")
 @units_argument(required=False)
 @layer_options
+@path_rules_option
 @click.option("--out", type=NamedPath(), help="Also write the plan to this file, for `migrate FILE`.")
 @click.option("--detailed-exitcode", is_flag=True, help="Exit with 2 if something would change, 0 if nothing would.")
 @root_option
@@ -35,6 +43,7 @@ def command(
     tracking: str | None,
     no_layer_limits: bool,
     runtime: bool,
+    ignore_path_rules: bool,
     out: Path | None,
     detailed_exitcode: bool,
     root: Path,
@@ -51,11 +60,17 @@ def command(
         folder=session.folder,
         named=frozenset(word for word in units if not is_glob(word)),
         config=load(session.store),
+        ignore_path_rules=ignore_path_rules,
     )
-    host = session.read(units)
+    host = session.read(units, path_rules=True)
     found = plan(host, request)
     if out is not None:
-        asked = {"tracking": tracking, "limits": request.limits, "runtime": runtime}
+        asked = {
+            "tracking": tracking,
+            "limits": request.limits,
+            "runtime": runtime,
+            "ignore_path_rules": ignore_path_rules,
+        }
         write_plan_file(out, saved(found, units, host=session.host_id(), systemd=host.version, asked=asked))
     show_plan(found, output)
     return _CHANGES if detailed_exitcode and found.changes else ExitCode.OK

@@ -7,6 +7,7 @@ import calendar
 import secrets
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -61,13 +62,18 @@ class Session:
         assert self._fs is not None  # noqa: S101 - callers check `online`
         return self._fs
 
-    def read(self, words: Sequence[str] = (), follow_aliases: bool = False) -> Host:
+    def read(self, words: Sequence[str] = (), follow_aliases: bool = False, path_rules: bool = False) -> Host:
         """The host with the services named by `words`, or with all of them.
 
         An alias stands for itself (and is refused where something is to be written), unless it is to be followed.
+        With `path_rules`, rules that are keyed on cgroups are looked for too.
         """
         reader = Reader(self.store, self.manager)
         host = reader.read(words, self.folder)
+        if path_rules:
+            from cgroup_layering.pathrules.look import look
+
+            host = replace(host, path_rules=look(host.services.values(), self.root))
         if follow_aliases and any(word in host.aliases for word in words):
             return reader.read(tuple(dict.fromkeys(host.aliases.get(word, word) for word in words)), self.folder)
         return host

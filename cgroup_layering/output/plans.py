@@ -15,7 +15,9 @@ _MARKS = {Change.ADD: "+", Change.UPDATE: "~", Change.NONE: "="}
 def show_plan(plan: Plan, output: Output) -> None:
     """Print a plan: + new layers, ~ updated ones, = as they are, - refused."""
     if output.json != "off":
-        output.document({"migration": plan.migration, "services": [as_json(s) for s in plan.services]})
+        notes = [{"code": note.code, "sentence": note.sentence} for note in plan.notes]
+        services = [as_json(service) for service in plan.services]
+        output.document({"migration": plan.migration, "services": services, "notes": notes})
         return
     ordered = [*plan.layered, *plan.refused]
     output.table(("", "UNIT", "TRACKING", "WHEN", "CODE", "WHY"), (_row(s) for s in ordered), _footer(plan))
@@ -24,9 +26,8 @@ def show_plan(plan: Plan, output: Output) -> None:
 
 def show_notes(plan: Plan, output: Output) -> None:
     """Tell what an administrator must know before it happens."""
-    for service in plan.layered:
-        for note in service.notes:
-            output.say(f"note ({note.code}): {note.sentence}")
+    for note in (*plan.notes, *(note for service in plan.layered for note in service.notes)):
+        output.say(f"note ({note.code}): {note.sentence}")
 
 
 def _row(service: ServicePlan) -> tuple[str, ...]:
