@@ -70,7 +70,10 @@ def look(
         return PathRules(rules, (*unseen, text))
     live = _Live(tools or Tools(), kernel or Kernel())
     found = [*live.nftables(), *live.iptables(), *live.programs(tuple(services), cgroups)]
-    return PathRules((*found, *rules), (*live.unseen, *unseen), live.nft_seen)
+    # A set that is empty in its file is told by the rule in force, if that has members.
+    told = {name for rule in found if rule.paths for name in rule.sets}
+    rest = (rule for rule in rules if rule.paths or not told.intersection(rule.sets))
+    return PathRules((*found, *rest), (*live.unseen, *unseen), live.nft_seen)
 
 
 class _Live:

@@ -46,7 +46,7 @@ def host_notes(host: Host) -> tuple[Reason, ...]:
 def find(host: Host) -> tuple[Reason, ...]:
     """What is wrong now with rules on cgroups: `host` must have been looked at (`look`), layered services or not.
 
-    Rules that layered services have escaped, rules on the layer of a service that has none (any more), and what concerns
+    Rules that layered services have escaped, rules on the layer of a service that is plain (again), and what concerns
     the host.
     """
     if host.path_rules is None:

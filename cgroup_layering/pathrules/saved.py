@@ -6,6 +6,7 @@ A path in such a file is looked up when it is loaded; where there is no such cgr
 
 from __future__ import annotations
 
+import re
 from pathlib import PurePosixPath
 
 from cgroup_layering.model import PathRule
@@ -19,6 +20,7 @@ INCLUDE_FOLDER = PurePosixPath("/etc")
 IPTABLES = tuple(PurePosixPath(path) for path in ("/etc/iptables/*", "/etc/ufw/*.rules"))
 """What netfilter-persistent and ufw load."""
 _FILES_LIMIT = 512
+_OF_INTEREST = re.compile(r"cgroup|include|\.(?:slice|service|scope)")
 
 
 class _Reader:
@@ -32,7 +34,8 @@ class _Reader:
     def nftables(self, path: PurePosixPath) -> None:
         """One file and what it includes, each once."""
         text = self.text(path)
-        if text is not None:
+        # A list of a million addresses is not read word by word.
+        if text is not None and _OF_INTEREST.search(text):
             self._at.append(path)
             self.nft.read(text, str(path))
             self._at.pop()

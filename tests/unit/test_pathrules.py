@@ -334,6 +334,26 @@ def test_looking_at_what_is_in_force(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user is shown nothing")
+def test_a_set_that_is_filled_later_is_told_by_the_rule_in_force(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved = (rule("/a", unclear="the set is empty now", paths=(), sets=(SET,)), rule("/b.slice", 1))
+    monkeypatch.setattr(look, "saved_rules", lambda _files: (saved, ()))
+    sets = output("nft-sets.txt")
+    tools = Printed(
+        **{
+            "nft ruleset": output("nft-list.txt"),
+            "nft svcs": sets,
+            "nft svcsel": sets,
+            "nft vm": sets,
+            "bpftool cgroup": "",
+        }
+    )
+    found = look.look([], tools=tools, kernel=kernel(tmp_path, "nft_socket"))
+    assert len(found.rules) == 10 and found.rules[-1] == saved[1] and found.unseen == ()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user is shown nothing")
 def test_only_tools_that_can_find_something_run(tmp_path: Path) -> None:
     tools = Printed(**{"bpftool cgroup": "[]"})
     found = look.look([], tools=tools, kernel=kernel(tmp_path, "nf_tables", "ip_tables"))
