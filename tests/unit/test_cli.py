@@ -427,3 +427,18 @@ def test_runtime_layers_are_seen_in_a_root(root: Path) -> None:
     drop_in = render.drop_in_text(layering("other.service"))
     put(root, {f"{RUN}/other.service.d/zz-cgroup-layering.conf": drop_in})
     assert run("is-enabled", "--root", root, "other").stdout == "enabled-runtime\n"
+
+
+@needs_root
+def test_a_rule_in_an_image_that_names_a_service(root: Path) -> None:
+    put(root, {"etc/nftables.conf": 'add rule inet t c socket cgroupv2 level 2 "system.slice/hello.service" drop\n'})
+    before = snapshot(root)
+    done = run("enable", "hello", "other", f"--root={root}")
+    assert done.returncode == 1 and "/etc/nftables.conf, line 1: socket cgroupv2 level 2" in done.stderr
+    assert snapshot(root) == before
+    document = json.loads(run("plan", "hello", "other", f"--root={root}", "--json=short").stdout)
+    verdicts = {service["unit"]: [reason["code"] for reason in service["reasons"]] for service in document["services"]}
+    assert verdicts == {"hello.service": ["path-rule"], "other.service": []} and document["notes"] == []
+    done = run("enable", "hello", "--ignore-path-rules", f"--root={root}")
+    assert done.returncode == 0 and "note (path-rule)" in done.stderr
+    assert (root / ETC / "system-hello.service.slice").exists()

@@ -47,6 +47,14 @@ def test_the_same_host_gives_the_same_plan_whatever_its_id() -> None:
     assert taken(before).words == ("hello.service", "a*")
 
 
+def test_rules_on_cgroups_are_ignored_only_if_the_plan_says_so() -> None:
+    good = document(planned(facts()))
+    for value, expected in ((True, True), (False, False), ("yes", False)):
+        text = json.dumps(good | {"asked": good["asked"] | {"ignore_path_rules": value}})
+        assert parse(text, PATH).ignore_path_rules is expected
+    assert not taken(planned(facts())).ignore_path_rules
+
+
 @pytest.mark.parametrize(
     ("now", "word"),
     [
