@@ -11,11 +11,27 @@ NOTES = (
         Kind.EITHER,
         summary="The configuration excludes the service, or `disable` did while `auto` was on.",
         means=(
-            "It stays plain unless it is named: a note if it was named or has its layer already. The sentence names the "
-            "file."
+            "It stays plain unless it is named: a note if it was named or has its layer already. The sentence names "
+            "the file."
         ),
         remedy="Name it, or take it out of that file; `enable` takes out what `disable` has recorded.",
         sources=("cgroup-layering.toml(5)",),
+    ),
+    Code(
+        "path-rule",
+        Kind.EITHER,
+        summary=(
+            "A rule outside of systemd is keyed on the service's cgroup and would not treat the service as before one "
+            "level deeper."
+        ),
+        means=(
+            "It is a rule of nftables (`socket cgroupv2`) or iptables (`-m cgroup --path`), in force or in a file that "
+            "is loaded at boot, a set that NFTSet= fills, or a bpf program that somebody attached. A note with "
+            "--ignore-path-rules, and for a service that is layered already."
+        ),
+        matters="A firewall rule that silently stops matching is a security hole.",
+        remedy="Change the rule as the sentence says, or give --ignore-path-rules if it does not matter.",
+        sources=("nft(8)", "iptables-extensions(8)"),
     ),
     Code(
         "tracking",
@@ -81,6 +97,23 @@ NOTES = (
         matters="Others may be killed in its place.",
         remedy="Use *instance* tracking.",
         sources=("systemd-oomd.service(8)",),
+    ),
+    Code(
+        "path-rule-unclear",
+        Kind.NOTE,
+        summary="A rule looks at cgroups, but not which is known.",
+        means=(
+            "It has a set that is empty now, a variable that is not defined in the file, or a cgroup that has gone, of "
+            "which nft knows only the number."
+        ),
+        remedy="Look at the rule that the sentence names.",
+    ),
+    Code(
+        "path-rules-unseen",
+        Kind.NOTE,
+        summary="Some rules that are keyed on cgroups could not be looked for.",
+        means="Root rights or a tool are missing, or it failed.",
+        remedy="Run the command as root, and look at what the sentence names.",
     ),
     Code(
         "status-memory",
