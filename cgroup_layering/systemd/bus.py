@@ -187,7 +187,9 @@ class SystemdBus:
         """The named properties of each unit, by one GetAll each, many under way at once."""
         wanted = tuple(names)
         found: dict[str, dict[str, object]] = {}
-        calls = ((unit, object_path(unit), _PROPERTIES, "GetAll", GLib.Variant("(s)", (interface,))) for unit in units)
+        arguments = GLib.Variant("(s)", (interface,))
+        # Answers are told apart by unit, so each is asked once.
+        calls = ((unit, object_path(unit), _PROPERTIES, "GetAll", arguments) for unit in dict.fromkeys(units))
         for unit, reply in self._pipeline(calls, "(a{sv})"):
             if isinstance(reply, BusError):
                 raise reply
@@ -209,7 +211,7 @@ class SystemdBus:
             "restart": "RestartUnit",
             "try-restart": "TryRestartUnit",
         }[verb]
-        calls = ((unit, _PATH, _MANAGER, method, GLib.Variant("(ss)", (unit, mode))) for unit in units)
+        calls = ((unit, _PATH, _MANAGER, method, GLib.Variant("(ss)", (unit, mode))) for unit in dict.fromkeys(units))
         return {
             unit: reply if isinstance(reply, BusError) else int(reply.unpack()[0].rpartition("/")[2])
             for unit, reply in self._pipeline(calls, "(o)")

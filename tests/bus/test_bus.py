@@ -71,6 +71,7 @@ def test_properties(systemd: Connect) -> None:
         "a.service": {"Names": ["a.service"], "Transient": False}
     }
     assert bus.properties([], UNIT, ("Names",)) == {}
+    assert list(bus.properties([UNITS[0], UNITS[0]], UNIT, ("Names",))) == [UNITS[0]], "named twice, asked once"
 
 
 @pytest.mark.parametrize("unit", [*UNITS, "", "_.service", "9a@\\.service", "é.service"])
