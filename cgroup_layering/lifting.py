@@ -63,7 +63,7 @@ def _refusal(facts: ServiceFacts, version: int) -> Reason | None:
             text = f"{facts.unit} cannot be layered: {setting.key}= ({where}) is not known to this version."
             return Reason("directive", text)
         directive = DIRECTIVES.get(setting.key)
-        if directive is None or not _lives(directive, version):
+        if directive is None or not lives(directive, version):
             continue
         if directive.instance is Handling.REFUSE:
             text = f"{facts.unit} cannot be layered: {setting.key}= ({where}): {directive.why}."
@@ -87,7 +87,7 @@ def forced_instance(facts: ServiceFacts, version: int) -> Reason | None:
         if setting.section != "Service":
             continue
         directive = DIRECTIVES.get(setting.key)
-        if directive is not None and directive.force_instance and _lives(directive, version):
+        if directive is not None and directive.force_instance and lives(directive, version):
             text = f"{unit} can only have `instance` tracking: {setting.key}= cannot be reset by a drop-in."
             return Reason("tracking", text)
     for key in ("ManagedOOMSwap", "ManagedOOMMemoryPressure"):
@@ -104,7 +104,7 @@ def accounting_off(facts: ServiceFacts, version: int) -> bool:
     for name, directive in DIRECTIVES.items():
         if directive.service is Handling.MOVE and "Memory" in name and name != "MemoryZSwapWriteback":
             value = facts.files.last("Service", name)
-            if value is not None and value not in ("infinity", "0") and _lives(directive, version):
+            if value is not None and value not in ("infinity", "0") and lives(directive, version):
                 return False
     return True
 
@@ -125,7 +125,7 @@ def _service_losses(facts: ServiceFacts, host: Host) -> list[Reason]:
     return losses
 
 
-_LIMITS = ("MemoryMax", "MemoryHigh", "MemorySwapMax", "StartupMemoryMax", "StartupMemoryHigh", "MemoryLimit")
+LIMITS = ("MemoryMax", "MemoryHigh", "MemorySwapMax", "StartupMemoryMax", "StartupMemoryHigh", "MemoryLimit")
 
 
 def _lines(
@@ -137,13 +137,13 @@ def _lines(
         watch = facts.files.last("Service", "MemoryPressureWatch")
         resets += tracking_resets(version, watch in (None, "auto"))
     for directive in DIRECTIVES.values():
-        if not _lives(directive, version) or not facts.files.has("Service", directive.name):
+        if not lives(directive, version) or not facts.files.has("Service", directive.name):
             continue
         handling = directive.instance if tracking is Tracking.INSTANCE else directive.service
         if handling not in (Handling.COPY, Handling.MOVE):
             continue
         settings = facts.files.all("Service", directive.name)
-        if settings and (limits or directive.name not in _LIMITS):
+        if settings and (limits or directive.name not in LIMITS):
             chosen = settings if directive.repeats else settings[-1:]
             lifted.extend(_lifted(facts.unit, directive, setting) for setting in chosen)
         if handling is Handling.MOVE and directive.name not in {key for key, _ in resets}:
@@ -158,6 +158,6 @@ def _lifted(unit: str, directive: Directive, setting: Setting) -> Lifted:
     return Lifted(setting.key, value, f"{setting.path}:{setting.line}")
 
 
-def _lives(directive: Directive, version: int) -> bool:
+def lives(directive: Directive, version: int) -> bool:
     """Whether this release knows the directive."""
     return directive.since <= version and (directive.until is None or version <= directive.until)

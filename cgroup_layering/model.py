@@ -53,7 +53,11 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class OwnFiles:
-    """What the tool's own slice file says about one layer; paths are seen from the host, not the root."""
+    """What the tool's own slice file says about one layer; paths are seen from the host, not the root.
+
+    `systemd` is the release that the lines were written for, 0 where the file does not say; `limits` is False where
+    the layer has none of its own (--no-layer-limits).
+    """
 
     unit: str
     layer: str
@@ -70,6 +74,8 @@ class OwnFiles:
     """The target that starts the layer at boot, by a link beside the two files; empty for none."""
     linked: bool = False
     """Whether that link is there."""
+    limits: bool = True
+    systemd: int = 0
 
     @property
     def complete(self) -> bool:
@@ -199,6 +205,8 @@ class Layering:
     survive_final_kill: bool = False
     ignore_on_isolate: bool = False
     wanted_by: str = ""
+    limits: bool = True
+    systemd: int = 0
 
 
 @dataclass(frozen=True, slots=True)

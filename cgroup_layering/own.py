@@ -73,6 +73,8 @@ def read_back(path: Path, slice_text: str, drop_in_text: str | None, linked: boo
         drop_in_text=drop_in_text,
         wanted_by=BOOT_TARGET if said.get("WantedBy") == BOOT_TARGET else "",
         linked=linked,
+        limits=said.get("LayerLimits") != "no",
+        systemd=int(release) if (release := said.get("Systemd", "")).isdecimal() else 0,
     )
 
 

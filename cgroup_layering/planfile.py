@@ -65,7 +65,7 @@ class Saved:
     systemd: int
     words: tuple[str, ...]
     tracking: Tracking | None
-    limits: bool
+    limits: bool | None
     runtime: bool
     prints: Mapping[str, str]
     restarts: frozenset[str]
@@ -119,7 +119,7 @@ def parse(text: str, path: Path) -> Saved:
         prints = {str(unit): str(one["plan"]) for unit, one in services.items()}
         restarts = frozenset(str(unit) for unit, one in services.items() if one["when"] == Timing.RESTART)
         found = Saved(
-            str(document["host"]), int(document["systemd"]), words, tracking, asked["limits"] is True,
+            str(document["host"]), int(document["systemd"]), words, tracking, _answer(asked["limits"]),
             asked["runtime"] is True, prints, restarts, asked.get("ignore_path_rules") is True,
         )  # fmt: skip
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -128,6 +128,12 @@ def parse(text: str, path: Path) -> Saved:
     if bad:
         raise PlanFileError(path, f"{bad[0]!r} is no name of a service")
     return found
+
+
+def _answer(value: object) -> bool | None:
+    if value is not None and not isinstance(value, bool):
+        raise TypeError(value)
+    return value
 
 
 def differences(before: Saved, now: Plan, *, host: str, systemd: int) -> list[str]:

@@ -35,10 +35,13 @@ LIFETIME = ""
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What was asked for: `named` are the units that the caller named one by one."""
+    """What was asked for: `named` are the units that the caller named one by one.
+
+    None stands for what a service has already, or else for the default.
+    """
 
     tracking: Tracking | None = None
-    limits: bool = True
+    limits: bool | None = None
     migration: str = ""
     folder: Path = ETC
     named: frozenset[str] = frozenset()
@@ -69,7 +72,7 @@ def _plan_service(facts: ServiceFacts, host: Host, request: Request) -> ServiceP
     if facts.own is not None and facts.own.layer != layer:
         text = (
             f"{facts.unit} has its layer below another slice than {facts.parent}, which its files ask for now. "
-            f"Run `cgroup-layering disable {facts.unit}`, then layer it again."
+            f"Run `cgroup-layering update {facts.unit}`."
         )
         return ServicePlan(facts.unit, Verdict.REFUSED, (Reason("parent-changed", text),))
     keyed = path_rules(facts, host)
@@ -90,6 +93,8 @@ def _plan_service(facts: ServiceFacts, host: Host, request: Request) -> ServiceP
         survive_final_kill=facts.survive_final_kill,
         ignore_on_isolate=facts.ignore_on_isolate,
         wanted_by=_wanted_by(facts, request),
+        limits=_limits(facts, request),
+        systemd=host.version,
     )
     timing, reasons = _timing(facts, host, layering)
     return ServicePlan(
@@ -138,6 +143,12 @@ def _excluded(unit: str, request: Request) -> Reason | None:
     return Reason("excluded", text)
 
 
+def _limits(facts: ServiceFacts, request: Request) -> bool:
+    if request.limits is not None:
+        return request.limits
+    return facts.own.limits if facts.own else True
+
+
 def _surroundings(facts: ServiceFacts) -> tuple[Reason, ...]:
     """What else the reload of a layering brings about."""
     if not facts.need_daemon_reload:
@@ -150,20 +161,21 @@ def _choose(facts: ServiceFacts, host: Host, request: Request) -> Choice:
     """The tracking asked for; where nobody named this unit, what can't have it gets `instance` and a note."""
     wanted = request.tracking or (facts.own.tracking if facts.own else None)
     forced = forced_instance(facts, host.version)
+    limits = _limits(facts, request)
     if wanted is Tracking.SERVICE and forced is not None and facts.unit not in request.named:
-        choice = lift(facts, host, Tracking.INSTANCE, request.limits)
+        choice = lift(facts, host, Tracking.INSTANCE, limits)
         return replace(choice, notes=(*choice.notes, forced))
-    return lift(facts, host, wanted, request.limits)
+    return lift(facts, host, wanted, limits)
 
 
 def _change(facts: ServiceFacts, layering: Layering, folder: Path) -> Change:
     own = facts.own
     if own is None:
         return Change.ADD
-    # Only what the files do counts: a newer version of the tool alone is no reason to write.
+    # Only what the files do counts: a newer version of the tool or of systemd alone is no reason to write.
     if bool(layering.wanted_by) != own.linked:
         return Change.UPDATE
-    same = replace(layering, version=own.version, folder_created=own.folder_created)
+    same = replace(layering, version=own.version, systemd=own.systemd, folder_created=own.folder_created)
     if own.slice_text != render.slice_text(same) or own.drop_in_text != render.drop_in_text(same):
         return Change.UPDATE
     # What is in /etc holds for /run too, but not the other way round.

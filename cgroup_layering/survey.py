@@ -101,7 +101,7 @@ def drift(service: ServicePlan, own: OwnFiles | None = None) -> str:
         does = "is missing: the layer does not come" if wanted else "lets the layer come, unlike its lifetime,"
         return f"{boot_link(own.slice_file)} {does} with the boot; `cgroup-layering reap` mends that."
     if service.change is Change.UPDATE:
-        return f"The files of {service.unit} have changed since it was layered; run `cgroup-layering enable` again."
+        return f"The files of {service.unit} have changed since it was layered; run `cgroup-layering update`."
     return ""
 
 

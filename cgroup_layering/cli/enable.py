@@ -43,7 +43,7 @@ from cgroup_layering.planner import Request, plan
 def command(
     units: tuple[str, ...],
     tracking: str | None,
-    no_layer_limits: bool,
+    layer_limits: bool | None,
     runtime: bool,
     ignore_path_rules: bool,
     now: bool,
@@ -60,7 +60,7 @@ def command(
     host = session.read(units, path_rules=True)
     request = Request(
         tracking=Tracking(tracking) if tracking else None,
-        limits=not no_layer_limits,
+        limits=layer_limits,
         folder=session.folder,
         named=frozenset(word for word in units if not is_glob(word)),
         # What is asked for here is layered, whether it is excluded or not.

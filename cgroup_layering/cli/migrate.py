@@ -151,15 +151,16 @@ def _plan_of(units: tuple[str, ...], options: dict[str, Any]) -> Saved | None:
         return None
     if len(units) > 1:
         raise click.UsageError("A plan's FILE stands alone: it says for itself which units it is about.")
-    if any(options[name] for name in ("tracking", "no_layer_limits", "runtime", "ignore_path_rules")):
+    given = any(options[name] for name in ("tracking", "runtime", "ignore_path_rules"))
+    if given or options["layer_limits"] is not None:
         raise click.UsageError(
-            "--tracking, --no-layer-limits, --runtime and --ignore-path-rules are decided when a plan is made."
+            "--tracking, --layer-limits, --runtime and --ignore-path-rules are decided when a plan is made."
         )
     if options["root"] != Path("/"):
         raise click.UsageError("A plan's FILE is for a running host, not for --root.")
     before = read_plan_file(Path(units[0]))
     options["tracking"] = before.tracking
-    options["no_layer_limits"] = not before.limits
+    options["layer_limits"] = before.limits
     options["runtime"] = before.runtime
     options["ignore_path_rules"] = before.ignore_path_rules
     return before
@@ -183,7 +184,7 @@ def _decide(
     host = session.read(words, path_rules=True)
     request = Request(
         tracking=Tracking(options["tracking"]) if options["tracking"] else None,
-        limits=not options["no_layer_limits"],
+        limits=options["layer_limits"],
         migration=session.new_migration(),
         folder=session.folder,
         named=frozenset(word for word in words if not is_glob(word)),

@@ -137,7 +137,7 @@ def write_options(function: Function) -> Function:
 
 
 def layer_options(function: Function) -> Function:
-    """Options of the verbs that layer: --tracking, --no-layer-limits, --runtime."""
+    """Options of the verbs that layer: --tracking, --layer-limits, --runtime."""
     return _apply(
         function,
         (
@@ -147,7 +147,9 @@ def layer_options(function: Function) -> Function:
                 help="Count memory at layer and instance (default), or at the layer alone.",
             ),
             click.option(
-                "--no-layer-limits", is_flag=True, help="Leave MemoryMax, MemoryHigh and MemorySwapMax off layers."
+                "--layer-limits/--no-layer-limits",
+                default=None,
+                help="Put MemoryMax, MemoryHigh and MemorySwapMax on layers too (default), or leave them off.",
             ),
             click.option("--runtime", is_flag=True, help="Write below /run, until the next boot."),
         ),

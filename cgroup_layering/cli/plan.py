@@ -41,7 +41,7 @@ _CHANGES = 2
 def command(
     units: tuple[str, ...],
     tracking: str | None,
-    no_layer_limits: bool,
+    layer_limits: bool | None,
     runtime: bool,
     ignore_path_rules: bool,
     out: Path | None,
@@ -56,7 +56,7 @@ def command(
     session = Session(root, runtime)
     request = Request(
         tracking=Tracking(tracking) if tracking else None,
-        limits=not no_layer_limits,
+        limits=layer_limits,
         folder=session.folder,
         named=frozenset(word for word in units if not is_glob(word)),
         config=load(session.store),

@@ -74,7 +74,7 @@ NOTES = (
         Kind.NOTE,
         summary="The layer has no memory limits of its own, as asked with --no-layer-limits.",
         matters="What outlives instances is not bounded; in *service* tracking nothing of the service is.",
-        remedy="Layer it again without the option to have the limits.",
+        remedy="Layer it again with --layer-limits to have the limits.",
     ),
     Code(
         "oom-policy",

@@ -103,8 +103,8 @@ REFUSALS = (
         "parent-changed",
         Kind.REFUSAL,
         summary="The service is layered, but its files put it below another slice now.",
-        matters="A layer's name says its place, so the layer can't follow.",
-        remedy="Run `cgroup-layering disable UNIT`, then `cgroup-layering enable UNIT`.",
+        matters="A layer's name says its place, so the service gets another layer.",
+        remedy="Run `cgroup-layering update UNIT`.",
     ),
     Code(
         "slice-unclear",

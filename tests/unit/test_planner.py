@@ -93,11 +93,18 @@ def test_the_tracking_can_be_changed() -> None:
     assert found.layering.tracking is Tracking.SERVICE and found.layering.resets
 
 
+def test_limits_stay_off_the_layer_until_they_are_asked_for() -> None:
+    first = planned(facts("MemoryMax=1G"), Request(limits=False))
+    again = facts("MemoryMax=1G", own=own(first))
+    assert not planned(again).lifted and not planned(again).limits
+    assert [line.key for line in planned(again, Request(limits=True)).lifted] == ["MemoryMax"]
+
+
 def test_another_parent_than_before_is_refused() -> None:
     first = planned(facts())
     (found,) = plan(host(facts("Slice=a.slice", own=own(first))), Request()).services
     assert found.verdict is Verdict.REFUSED and found.reasons[0].code == "parent-changed"
-    assert "disable hello.service" in found.reasons[0].sentence
+    assert "update hello.service" in found.reasons[0].sentence
 
 
 def test_a_tracking_that_cannot_be() -> None:
