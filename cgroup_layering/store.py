@@ -235,15 +235,21 @@ class Store:
                     os.unlink(name, dir_fd=folder)
 
     def own(self) -> dict[str, OwnFiles]:
-        """All layerings that our files describe, by unit; /etc wins over /run."""
+        """All layerings that our files describe, by unit; a complete one wins, then /etc over /run."""
         found: dict[str, OwnFiles] = {}
+        for own in self.all_own():
+            if own.unit not in found or (own.complete and not found[own.unit].complete):
+                found[own.unit] = own
+        return found
+
+    def all_own(self) -> list[OwnFiles]:
+        """What each slice file of ours describes: also one that a service left, whose drop-in leads elsewhere now."""
+        found = []
         for folder in (ETC, RUN):
             for name in self.names(folder):
-                if split_layer(name) is None:
-                    continue
-                own = self._read_own(folder / name)
+                own = self._read_own(folder / name) if split_layer(name) is not None else None
                 if own is not None:
-                    found.setdefault(own.unit, own)
+                    found.append(own)
         return found
 
     def _read_own(self, path: Path) -> OwnFiles | None:
@@ -258,6 +264,8 @@ class Store:
         if own is None:
             return None
         drop_in = self.own_drop_in(drop_in_path(path.parent, own.unit))
+        if drop_in is not None and f"Slice={path.name}" not in drop_in.splitlines():
+            drop_in = None
         return read_back(path, text, drop_in, self.has_link(boot_link(path), path))
 
     def own_drop_in(self, path: Path) -> str | None:

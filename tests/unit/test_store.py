@@ -373,3 +373,13 @@ def test_stray_drop_ins(store: Store, root: Path) -> None:
     below(root, ETC / "linked.service.d").symlink_to("hello.service.d")
     below(root, ETC / "file.service.d").write_text("")
     assert store.stray_drop_ins() == [drop_in_path(ETC, UNIT), drop_in_path(RUN, UNIT)]
+
+
+def test_a_layer_that_the_service_has_left_does_not_hide_the_one_it_has(store: Store) -> None:
+    old, new = layering(UNIT), layering(UNIT, "web.slice")
+    store.make_folder(drop_in_path(ETC, UNIT).parent)
+    for said in (old, new):
+        store.write(ETC / said.layer, render.slice_text(said))
+        store.write(drop_in_path(ETC, UNIT), render.drop_in_text(said))
+        assert store.own()[UNIT].layer == said.layer and store.own()[UNIT].complete
+    assert {files.layer: files.complete for files in store.all_own()} == {old.layer: False, new.layer: True}
