@@ -29,7 +29,7 @@ def remove_files(store: Store, unit: str, layer: str, folders: Iterable[Path] = 
             store.sweep(drop_in.parent)
             store.remove_folder(drop_in.parent)
         if ours and text is not None:
-            _unlink(store, slice_file, listed="WantedBy" in facts(text, slice_file))
+            remove_boot_link(store, slice_file, listed="WantedBy" in facts(text, slice_file))
             gone |= store.remove(slice_file)
     return gone
 
@@ -50,7 +50,7 @@ def remove_stray_drop_ins(store: Store) -> list[str]:
     return units
 
 
-def _unlink(store: Store, slice_file: Path, listed: bool) -> bool:
+def remove_boot_link(store: Store, slice_file: Path, listed: bool) -> bool:
     """Remove a layer's boot link, and its folder if that is empty then, as `systemctl disable` does."""
     link = boot_link(slice_file)
     gone = store.remove_link(link, slice_file)
@@ -65,7 +65,7 @@ def set_boot_link(store: Store, own: OwnFiles, wanted: bool) -> bool:
     link, changed = boot_link(own.slice_file), False
     text = with_wanted_by(own.slice_text, BOOT_TARGET if wanted else "")
     if not wanted:
-        changed = _unlink(store, own.slice_file, listed=bool(own.wanted_by))
+        changed = remove_boot_link(store, own.slice_file, listed=bool(own.wanted_by))
     changed |= store.write(own.slice_file, text)
     if wanted:
         store.make_folder(link.parent)

@@ -147,16 +147,16 @@ def write_plan(
     except BaseException:
         transaction.undo()
         if manager is not None and changes and reload:
-            _reload_quietly(manager)
+            reload_quietly(manager)
         raise
     outcome.written = [service.unit for service in changes]
     outcome.unchanged = [service.unit for service in services if service.change is Change.NONE]
     if manager is not None and reload:
-        _read_back(services, transaction, manager, outcome)
+        read_back(services, transaction, manager, outcome)
     return transaction, outcome
 
 
-def _reload_quietly(manager: Manager) -> None:
+def reload_quietly(manager: Manager) -> None:
     """After an undo systemd should see the old files; that it can't must not hide the first error."""
     try:
         manager.reload()
@@ -164,7 +164,7 @@ def _reload_quietly(manager: Manager) -> None:
         return
 
 
-def _read_back(
+def read_back(
     services: Iterable[ServicePlan], transaction: FileTransaction, manager: Manager, outcome: Outcome
 ) -> None:
     """See that systemd took every `Slice=`: what it can't take it ignores in silence."""

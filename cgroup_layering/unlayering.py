@@ -11,7 +11,7 @@ from cgroup_layering.kernel.latch import latch
 from cgroup_layering.model import OwnFiles, Tracking
 from cgroup_layering.moving import Progress, run_jobs, states
 from cgroup_layering.naming import slice_path
-from cgroup_layering.removal import remove_files, remove_stray_drop_ins
+from cgroup_layering.removal import remove_boot_link, remove_files, remove_stray_drop_ins
 from cgroup_layering.stopping import layers_there, stop_empty
 from cgroup_layering.store import Store
 from cgroup_layering.systemd.manager import SERVICE, UNIT, Manager
@@ -54,23 +54,32 @@ class Unlayerer:
         self._timeout = timeout
         self._progress = progress
 
-    def run(self, own: Iterable[OwnFiles], restart: Iterable[str], kept: Mapping[str, str]) -> Outcome:
+    def run(
+        self, own: Iterable[OwnFiles], restart: Iterable[str], kept: Mapping[str, str], slice_only: Iterable[str] = ()
+    ) -> Outcome:
         """Remove the files of `own` and those drop-ins of ours that lost their slice file.
 
-        `restart` are the units to restart at once if they run; `kept` says for others why they are not. Raises
+        `restart` are the units to restart at once if they run; `kept` says for others why they are not. Of the layers
+        in `slice_only` no more than the slice file goes, as the drop-in leads to another one by now. Raises
         StoreError or BusError; what was removed until then is listed by a second run, which goes on from there.
         """
         own = tuple(own)
-        restart = frozenset(restart)
+        restart, slice_only = frozenset(restart), frozenset(slice_only)
         outcome = Outcome()
         groups = self._control_groups(files.unit for files in own)
-        running = {files.unit: groups[files.unit] for files in own if self._in_layer(groups[files.unit], files.layer)}
+        # A unit can have files of two layers, of which it lives in one.
+        lived = {files.layer: files.unit for files in own if self._in_layer(groups[files.unit], files.layer)}
+        running = {unit: groups[unit] for unit in lived.values()}
         held = {unit: limits(self._fs, group) for unit, group in running.items()}
         for files in own:
-            if files.unit in running:
+            if files.layer in lived:
                 latch(self._fs.directory(slice_path(files.layer)))
         for files in own:
-            self._remove(files, stays=files.unit in running and files.unit not in restart, outcome=outcome)
+            stays = files.layer in lived and files.unit not in restart
+            if files.layer in slice_only:
+                self._remove_slice(files, stays, outcome)
+            else:
+                self._remove(files, stays, outcome)
         outcome.removed.extend(remove_stray_drop_ins(self._store))
         # Always: a run that was cut off after its last removal left the reload to this one.
         self._manager.reload()
@@ -80,8 +89,7 @@ class Unlayerer:
             if changed:
                 text = f"{unit} lost {', '.join(changed)} of {group} until its next start; restart it."
                 outcome.failed[unit] = text
-        layers = {files.unit: files.layer for files in own}
-        self._restart({unit: layers[unit] for unit in running if unit in restart}, outcome)
+        self._restart({unit: layer for layer, unit in lived.items() if unit in restart}, outcome)
         for unit in running:
             if unit not in restart:
                 why = kept.get(unit, f"{unit} leaves its layer at its next start.")
@@ -101,6 +109,8 @@ class Unlayerer:
 
         They would go with the slice's file, so that file waits in /run, where a reboot takes it away.
         """
+        if not files.slice_text:
+            return  # no slice file of ours; a drop-in that is left goes with the strays
         if stays and files.tracking is Tracking.SERVICE:
             self._store.write(RUN / files.layer, files.slice_text)
             folders = (ETC,)
@@ -109,11 +119,21 @@ class Unlayerer:
                 self._store.remove_folder(drop_in.parent)
             outcome.remarks.append(
                 f"{RUN / files.layer} holds the limits of the running instance of {files.unit}; it goes with "
-                f"`cgroup-layering disable --now {files.unit}` or at the next boot."
+                f"`cgroup-layering disable --now {files.unit}`, with an update after its end or at the next boot."
             )
             if remove_files(self._store, files.unit, files.layer, folders) or drop_in is not None:
                 outcome.removed.append(files.unit)
         elif remove_files(self._store, files.unit, files.layer):
+            outcome.removed.append(files.unit)
+
+    def _remove_slice(self, files: OwnFiles, stays: bool, outcome: Outcome) -> None:
+        """Remove the slice file alone; as above it waits in /run where it holds the limits of a live instance."""
+        waits = stays and files.tracking is Tracking.SERVICE
+        if waits:
+            self._store.write(RUN / files.layer, files.slice_text)
+        path = ETC / files.layer if waits else files.slice_file
+        remove_boot_link(self._store, path, listed=bool(files.wanted_by))
+        if self._store.remove(path):
             outcome.removed.append(files.unit)
 
     def _restart(self, layers: Mapping[str, str], outcome: Outcome) -> None:

@@ -29,6 +29,7 @@ VERBS = {
     "reap": "Apply the lifetimes once.",
     "monitor": "Apply the lifetimes as things happen.",
     "history": "Show the instances of a service and what each used.",
+    "update": "Bring layers up to date with units that changed.",
 }
 
 

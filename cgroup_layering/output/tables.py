@@ -61,7 +61,7 @@ class Output:
             count += 1
         # Pipes get whole lines, however long; a terminal gets its own width.
         console = Console(
-            highlight=False, color_system="auto" if _colour() else None, width=None if tty else 4096, soft_wrap=False
+            highlight=False, color_system="auto" if coloured() else None, width=None if tty else 4096, soft_wrap=False
         )
         with console.capture() as capture:
             console.print(table)
@@ -86,7 +86,7 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else "?" for char in text)
 
 
-def _colour(stream: IO[str] | None = None) -> bool:
+def coloured(stream: IO[str] | None = None) -> bool:
     """Whether to colour: $SYSTEMD_COLORS first, then $NO_COLOR, then whether it is a terminal."""
     chosen = os.environ.get("SYSTEMD_COLORS")
     if chosen is not None:

@@ -210,7 +210,7 @@ def valid(store: Store, folder: Path) -> bool:
     And every link into the boot leads to one that lists it.
     """
     layers = {files.unit for files in store.own().values()}
-    listed = {files.layer for files in store.own().values() if files.wanted_by}
+    listed = {files.layer for files in store.all_own() if files.wanted_by}
     if not listed.issuperset(store.names(folder / f"{BOOT_TARGET}.wants")):
         return False
     return all(path.parent.name.removesuffix(".d") in layers for path in store.stray_drop_ins())
