@@ -103,7 +103,7 @@ class Store:
     def write(self, path: Path, text: str, ours: Ours = is_ours) -> bool:
         """Write a file of ours atomically, mode 0644, unless it has that text already; whether it changed.
 
-        Its folder must exist. Raises ForeignFile where another's file is there.
+        Its folder must exist. Raises ForeignFile where another's file is there; `ours` tells.
         """
         old = self.read(path)
         if old == text:

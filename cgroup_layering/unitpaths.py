@@ -17,6 +17,10 @@ from cgroup_layering.naming import SERVICE_SUFFIX, instance_of, prefix_of, templ
 
 ETC = Path("/etc/systemd/system")
 RUN = Path("/run/systemd/system")
+ETC_CONTROL = Path("/etc/systemd/system.control")
+RUN_CONTROL = Path("/run/systemd/system.control")
+_CONTROL_HEADER = '# This is a drop-in unit file extension, created via "systemctl set-property"'
+"""The first line of what systemd writes there (src/core/unit.c, `unit_write_setting`)."""
 
 LOOKUP = tuple(
     Path(path)
@@ -60,6 +64,11 @@ def lookup_dirs(root: Path, paths: Iterable[Path] = LOOKUP) -> tuple[Path, ...]:
             seen.add((facts.st_dev, facts.st_ino))
             found.append(folder)
     return tuple(found)
+
+
+def is_control(text: str, path: Path) -> bool:
+    """Whether a file is one that `systemctl set-property` wrote, or would have."""
+    return path.parent.parent in (ETC_CONTROL, RUN_CONTROL) and text.startswith(_CONTROL_HEADER)
 
 
 def _folder_names(unit: str) -> Iterator[str]:

@@ -196,6 +196,7 @@ def _plan(own: OwnFiles, facts: ServiceFacts, host: Host) -> ServicePlan:
         migration=own.migration,
         folder=own.slice_file.parent,
         lifetime=own.lifetime,
+        ignore_path_rules=True,
     )
     (found,) = plan(replace(host, services={facts.unit: facts}), request).services
     return found

@@ -4,15 +4,18 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from cgroup_layering.output.tables import Output, coloured, printable
+from cgroup_layering.properties import Assignment, Level
 from cgroup_layering.transaction import Outcome
 from cgroup_layering.upkeep import Action, Item, file_changes
 
 _COLOURS = {"+++": "1", "---": "1", "@@": "36", "+": "32", "-": "31"}
 """The parameters of ECMA-48's SGR for lines that start so; the first that fits."""
+
+_LEVELS = {Level.SERVICE: "the service", Level.LAYER: "its layer", Level.BOTH: "its layer and the service"}
 
 
 def show_diff(items: Iterable[Item], output: Output) -> None:
@@ -55,6 +58,21 @@ def show_updated(items: Sequence[Item], outcome: Outcome, output: Output) -> Non
             output.say(f"Taken out of their layers: {', '.join(outcome.removed)}.")
         if not any(_acts(item) for item in items):
             output.say("Nothing to change.")
+        for sentence in (*(f"pending: {why}" for why in outcome.pending.values()), *outcome.remarks):
+            output.say(sentence)
+    for sentence in outcome.failed.values():
+        output.complain(sentence)
+
+
+def show_set(unit: str, layer: str, levels: Mapping[Assignment, Level], outcome: Outcome, output: Output) -> None:
+    """Say what was set where."""
+    if output.json != "off":
+        properties = [{"key": one.key, "value": one.value, "level": level} for one, level in levels.items()]
+        document = {"unit": unit, "layer": layer, "properties": properties}
+        output.document({**document, "pending": outcome.pending, "failed": outcome.failed, "remarks": outcome.remarks})
+    else:
+        for one, level in levels.items():
+            output.say(f"{one.key}= of {unit} is {one.value or 'reset'}, at {_LEVELS[level]}.")
         for sentence in (*(f"pending: {why}" for why in outcome.pending.values()), *outcome.remarks):
             output.say(sentence)
     for sentence in outcome.failed.values():

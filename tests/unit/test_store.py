@@ -18,7 +18,7 @@ import pytest
 from cgroup_layering import render
 from cgroup_layering.own import drop_in_path
 from cgroup_layering.store import TEMPORARY, ForeignFile, Store, StoreError, SymlinkInTheWay
-from cgroup_layering.unitpaths import ETC, RUN, below
+from cgroup_layering.unitpaths import ETC, ETC_CONTROL, RUN, below, is_control
 from tests.faults import disk_error, power_cut
 from tests.layerings import layering
 from tests.planting import plant, snapshot
@@ -383,3 +383,18 @@ def test_a_layer_that_the_service_has_left_does_not_hide_the_one_it_has(store: S
         store.write(drop_in_path(ETC, UNIT), render.drop_in_text(said))
         assert store.own()[UNIT].layer == said.layer and store.own()[UNIT].complete
     assert {files.layer: files.complete for files in store.all_own()} == {old.layer: False, new.layer: True}
+
+
+def test_what_systemd_wrote_may_be_taken_over_where_it_writes(store: Store, root: Path) -> None:
+    text = '# This is a drop-in unit file extension, created via "systemctl set-property"\n[Service]\nMemoryMax=1\n'
+    for folder in (ETC_CONTROL, ETC):
+        for path in (folder, folder / "a.service.d"):
+            store.make_folder(path)
+        path = folder / "a.service.d" / "50-MemoryMax.conf"
+        below(root, path).write_text(text)
+        with pytest.raises(ForeignFile):
+            store.remove(path)
+    with pytest.raises(ForeignFile):
+        store.remove(path, is_control)
+    path = ETC_CONTROL / "a.service.d" / "50-MemoryMax.conf"
+    assert store.write(path, text.replace("=1", "=2"), is_control) and store.remove(path, is_control)

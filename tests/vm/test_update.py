@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Layers stay true while their units change: edits, packages, revert and aliases."""
+"""Layers stay true while their units change: edits, packages, revert, aliases, and properties that are set."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 
 import pytest
@@ -126,6 +127,95 @@ def test_revert_is_a_clean_way_out(followed: Machine) -> None:
     assert followed.json("update")["services"] == []
     followed.ok(f"systemctl restart {UNIT}")
     assert followed.show(UNIT, "ControlGroup") == PLAIN and limit(followed, PLAIN) == str(64 * MIB)
+
+
+def test_properties_in_instance_tracking(followed: Machine) -> None:
+    invocation = followed.show(UNIT, "InvocationID")
+    (one, two, three) = followed.json("set-property", UNIT, "MemoryMax=96M", "CPUWeight=70", "TasksMax=44")[
+        "properties"
+    ]
+    assert [one["level"], two["level"], three["level"]] == ["layer and service", "layer and service", "service"]
+    for cgroup in (CGROUP, INSTANCE):
+        assert limit(followed, cgroup) == str(96 * MIB)
+        assert limit(followed, cgroup, "cpu.weight") == "70"
+    assert limit(followed, INSTANCE, "pids.max") == "44" and limit(followed, CGROUP, "pids.max") == "max"
+    assert followed.show(UNIT, "InvocationID") == invocation
+    assert followed.run(f"ls /run/systemd/system.control/{shlex.quote(LAYER)}.d").code != 0
+    nothing_to_do(followed)
+    before = followed.manifest()
+    for words, sentence in (
+        (("MemoryMax=1G", "CPUWeight=much"), "CPUWeight"),
+        (("MemoryMaxx=1G",), "MemoryMaxx"),
+        (("CPUWeight=60", "MemoryMax=0"), "MemoryMax"),
+        (("TasksMax=55", "Delegate=yes"), "Delegate"),
+    ):
+        result = followed.tool("set-property", UNIT, *words)
+        assert result.code == 1 and sentence in result.err and "Traceback" not in result.err, result.err
+        assert followed.manifest() == before
+    assert limit(followed) == str(96 * MIB) and limit(followed, INSTANCE, "cpu.weight") == "70"
+    # A percentage and a size are two files of systemd's, and the older must not win.
+    followed.tool_ok("set-property", UNIT, "MemoryMax=50%")
+    assert limit(followed) == limit(followed, INSTANCE) != str(96 * MIB)
+    followed.tool_ok("set-property", UNIT, "MemoryMax=72M")
+    followed.ok("systemctl daemon-reload")
+    assert limit(followed) == limit(followed, INSTANCE) == str(72 * MIB)
+    followed.tool_ok("disable", "--now", UNIT)
+    assert limit(followed, PLAIN) == str(72 * MIB) and limit(followed, PLAIN, "pids.max") == "44"
+    result = followed.tool("set-property", UNIT, "MemoryMax=1G")
+    assert result.code == 1 and "systemctl set-property" in result.err
+
+
+def test_properties_in_service_tracking(followed: Machine) -> None:
+    followed.tool_ok("enable", "--now", "--tracking=service", UNIT)
+    followed.ok(f"systemctl restart {UNIT}")
+    plain = f"test ! -e /sys/fs/cgroup{INSTANCE}/memory.max"
+    followed.ok(plain)
+    followed.tool_ok("set-property", UNIT, "MemoryMax=96M", "MemoryHigh=90M", "CPUWeight=70", "TasksMax=44")
+    followed.ok(plain)
+    assert limit(followed) == str(96 * MIB) and limit(followed, name="memory.high") == str(90 * MIB)
+    assert limit(followed, name="cpu.weight") == "70" and limit(followed, INSTANCE, "pids.max") == "44"
+    assert followed.run(f"ls /run/systemd/system.control/{shlex.quote(LAYER)}.d").code != 0
+    assert f"[Service]\nMemoryMax={96 * MIB}\n" in followed.ok(f"cat {CONTROL}/50-MemoryMax.conf") + "\n"
+    nothing_to_do(followed)
+    followed.tool_ok("set-property", UNIT, "MemoryHigh=", "MemoryMax=50%")
+    followed.ok(plain)
+    assert limit(followed, name="memory.high") == "max" and limit(followed) != str(96 * MIB)
+    followed.tool_ok("set-property", UNIT, "MemoryMax=88M")
+    followed.ok("systemctl daemon-reload")
+    followed.ok(plain)
+    assert limit(followed) == str(88 * MIB)
+    before = followed.manifest()
+    for words in (("CPUWeight=60", "MemoryMax=0"), ("MemoryAccounting=yes",), ("MemoryMax=1G", "TasksMax=-x")):
+        assert followed.tool("set-property", UNIT, *words).code == 1
+        assert followed.manifest() == before
+    assert limit(followed) == str(88 * MIB) and limit(followed, name="cpu.weight") == "70"
+    followed.ok(f"systemctl restart {UNIT}")
+    followed.ok(plain)
+    assert limit(followed) == str(88 * MIB)
+    followed.tool_ok("disable", "--now", UNIT)
+    assert limit(followed, PLAIN) == str(88 * MIB) and limit(followed, PLAIN, "pids.max") == "44"
+
+
+@pytest.mark.long
+def test_properties_until_the_next_boot_and_of_a_service_that_is_not_running(followed: Machine) -> None:
+    followed.tool_ok("set-property", "--runtime", UNIT, "MemoryMax=96M")
+    assert limit(followed) == limit(followed, INSTANCE) == str(96 * MIB)
+    assert followed.run(f"ls {CONTROL}").code != 0
+    followed.ok(f"ls /run/systemd/system.control/{UNIT}.d/50-MemoryMax.conf")
+    followed.ok("rm -r /run/systemd/system.control/*; systemctl daemon-reload")
+    followed.tool_ok("update")
+    assert limit(followed) == str(64 * MIB)
+    followed.tool_ok("enable", "--now", "--tracking=service", UNIT)
+    followed.ok(f"systemctl stop {UNIT}")
+    followed.tool_ok("set-property", UNIT, "MemoryMax=88M")
+    result = followed.tool("set-property", "--runtime", UNIT, "MemoryMax=99M")
+    assert result.code == 1 and f"{CONTROL}/50-MemoryMax.conf" in result.err
+    followed.ok(f"systemctl start {UNIT}")
+    followed.ok(f"test ! -e /sys/fs/cgroup{INSTANCE}/memory.max")
+    assert limit(followed) == str(88 * MIB)
+    followed.tool_ok("migrate", "--yes", "cron")
+    followed.tool_ok("rollback")
+    assert limit(followed) == str(88 * MIB), "a rollback leaves what the administrator set"
 
 
 @pytest.mark.long
