@@ -100,8 +100,9 @@ def instances(
 
 
 def _take(one: Instance, entry: Entry) -> None:
-    if entry.message is Message.STARTED:
-        one.started_usec = entry.when
+    if entry.message in (Message.STARTING, Message.STARTED):
+        # The first of the two: not every start is announced, and not every one succeeds.
+        one.started_usec = entry.when if one.started_usec is None else min(one.started_usec, entry.when)
         return
     if one.live:
         return

@@ -92,13 +92,12 @@ def _primary(manager: Manager, unit: str) -> tuple[str, bool]:
 
 
 def _now(manager: Manager, fs: CgroupFS, unit: str, own: OwnFiles | None) -> Now:
-    names = ("ActiveState", "InvocationID", "ActiveEnterTimestamp", "InactiveExitTimestamp")
+    names = ("ActiveState", "InvocationID", "InactiveExitTimestamp")
     props = manager.properties([unit], UNIT, names)[unit]
     group = str(manager.properties([unit], SERVICE, ("ControlGroup",))[unit].get("ControlGroup", ""))
     state = str(props.get("ActiveState", ""))
     # Between two restarts a service is activating too, without a cgroup: then the last instance has ended.
     live = state in _UP and (state != "activating" or bool(group and fs.exists(group)))
-    started = _stamp(props.get("ActiveEnterTimestamp" if state != "activating" else "InactiveExitTimestamp"))
     since = None
     outlived = None
     if own is not None:
@@ -108,7 +107,7 @@ def _now(manager: Manager, fs: CgroupFS, unit: str, own: OwnFiles | None) -> Now
             outlived = _outlived(fs, own, group if live else "")
     return Now(
         invocation=bytes(props.get("InvocationID") or ()).hex() if live else "",  # type: ignore[call-overload]
-        started_usec=started if live else None,
+        started_usec=_stamp(props.get("InactiveExitTimestamp")) if live else None,
         control_group=group,
         layered=own is not None,
         layer_since_usec=since,

@@ -34,8 +34,8 @@ def show(unit: str, rows: Sequence[Instance], raw: bool, output: Output) -> None
     silent = sum(not one.recorded and not one.live for one in rows)
     if silent:
         output.say(
-            f"Of {silent} instances systemd did not record what they used: it leaves out those that used little, "
-            "unless its log level is debug."
+            f"systemd did not record what {silent} of them used: it leaves out what is little, unless its log level is "
+            "debug."
         )
     for why in dict.fromkeys(one.left_why for one in rows if one.left_why and not one.live):
         output.say(why)

@@ -33,6 +33,7 @@ class JournalError(CgroupLayeringError):
 class Message(StrEnum):
     """Messages of PID 1 about a unit, by MESSAGE_ID."""
 
+    STARTING = "7d4958e842da4a758f6c1cdc7b36dcc5"
     STARTED = "39f53479d3a045ac8e11786248231fbf"
     EXITED = "98e322203f7a4ed290d09fe03c09fe15"
     SUCCEEDED = "7ad2d189f7e94e70a38c781354912448"

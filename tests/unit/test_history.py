@@ -55,14 +55,16 @@ def test_messages_are_joined_by_invocation(fs: CgroupFS) -> None:
         Entry(30 * SECOND, Message.STARTED, "second"),
         *run("first", 10, 20, **FULL),
     ]
+    entries.insert(3, Entry(25 * SECOND, Message.STARTING, "second"))
     now = Now("live", 49 * SECOND, GROUP)
     first, second, live = instances(entries, now, fs)
     assert (first.started_usec, first.ended_usec, first.result) == (10 * SECOND, 20 * SECOND, "success")
     assert (first.cpu_nsec, first.io_read_bytes, first.io_write_bytes) == (2_500_000_000, 4096, None)
     assert first.recorded and first.left_at_most_bytes == 64 << 20
+    assert (second.started_usec, second.ended_usec) == (25 * SECOND, 40 * SECOND)
     assert (second.result, second.recorded, second.cpu_nsec) == ("exit-code", False, None)
     assert second.left_at_most_bytes is None
-    assert (live.live, live.started_usec, live.ended_usec) == (True, 50 * SECOND, None)
+    assert (live.live, live.started_usec, live.ended_usec) == (True, 49 * SECOND, None)
     assert (live.cpu_nsec, live.io_read_bytes, live.io_write_bytes) == (1_500_000, 4097, 514)
     assert (live.memory_peak_bytes, live.swap_peak_bytes, live.left_at_most_bytes) == (8192, None, None)
 

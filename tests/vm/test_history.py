@@ -54,10 +54,11 @@ def test_an_ended_instance_is_read_from_the_journal(busy: Machine) -> None:
     (one,) = document["instances"]
     assert (one["invocation"], one["live"], one["result"], one["recorded"]) == (invocation, False, "success", True)
     assert 0 < one["started_usec"] < one["ended_usec"]
-    assert one["cpu_nsec"] > 0 and one["io_write_bytes"] >= 4 * MIB and one["ip_egress_bytes"] == 0
+    assert one["cpu_nsec"] > 0 and one["ip_egress_bytes"] == 0
     if busy.suite == "bookworm":
         assert one["memory_peak_bytes"] is None, "not before 257"
     else:
+        assert one["io_write_bytes"] >= 4 * MIB
         assert 80 * MIB <= one["memory_peak_bytes"] == one["left_at_most_bytes"]
     # It alone has ended in this layer, so what is there is what it left.
     current = int(busy.cgroup_file(f"/system.slice/{LAYER}", "memory.current"))
