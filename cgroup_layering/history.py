@@ -74,9 +74,14 @@ class Now:
 
 
 def instances(
-    entries: Iterable[Entry], now: Now, fs: CgroupFS, lines: int | None = None, oldest_usec: int | None = None
+    entries: Iterable[Entry],
+    now: Now,
+    fs: CgroupFS,
+    lines: int | None = None,
+    oldest_usec: int | None = None,
+    since_usec: int | None = None,
 ) -> list[Instance]:
-    """The last `lines` instances, the oldest first, from entries that come newest first.
+    """The last `lines` instances that had not ended by `since_usec`, the oldest first, from entries newest first.
 
     An instance's messages stand together, so reading ends with the first one of an instance more than is wanted, and
     that is known of the layer: whether one instance alone ended in it. `oldest_usec` is how far back the journal goes.
@@ -87,7 +92,8 @@ def instances(
     since = now.layer_since_usec
     for entry in entries:
         if entry.invocation not in found:
-            full = lines is not None and len(found) >= lines
+            old = since_usec is not None and entry.when < since_usec
+            full = old or (lines is not None and len(found) >= lines)
             if full and (since is None or entry.when < since or len(_ended_since(found.values(), since)) > 1):
                 break
             found[entry.invocation] = Instance(entry.invocation)
@@ -96,7 +102,10 @@ def instances(
         _measure(found[now.invocation], now, fs)
     rows = sorted(found.values(), key=lambda one: (one.live, one.ended_usec or one.started_usec or 0))
     _tell_left(rows, now, complete=since is not None and oldest_usec is not None and oldest_usec < since)
-    return rows if lines is None else rows[-lines:]
+    shown = [
+        one for one in rows if one.live or since_usec is None or (one.ended_usec or one.started_usec or 0) >= since_usec
+    ]
+    return shown if lines is None else shown[-lines:]
 
 
 def _take(one: Instance, entry: Entry) -> None:

@@ -71,7 +71,7 @@ def command(unit: str, lines: int, since: int | None, raw: bool, output: Output)
     unit, exists = _primary(session.manager, unit)
     own = session.store.own().get(unit)
     now = _now(session.manager, session.fs, unit, own) if exists else Now()
-    found = instances(newest_first(unit, since), now, session.fs, lines or None, oldest())
+    found = instances(newest_first(unit), now, session.fs, lines or None, oldest(), since)
     if not exists and not found:
         raise NoSuchUnit([unit])
     if output.json != "off":

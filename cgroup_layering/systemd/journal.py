@@ -51,8 +51,8 @@ class Entry:
     fields: Mapping[str, str] = field(default_factory=dict)
 
 
-def newest_first(unit: str, since: int | None = None) -> Iterator[Entry]:
-    """PID 1's messages about a unit's instances, from the newest back to `since`. Raises JournalError."""
+def newest_first(unit: str) -> Iterator[Entry]:
+    """PID 1's messages about a unit's instances, the newest first. Raises JournalError."""
     with _open() as reader:
         reader.add_match(_PID="1")
         reader.add_match(UNIT=unit)
@@ -60,12 +60,9 @@ def newest_first(unit: str, since: int | None = None) -> Iterator[Entry]:
             reader.add_match(MESSAGE_ID=message.value)
         reader.seek_tail()
         while found := reader.get_previous():
-            when = found[_TIME]
-            if since is not None and when < since:
-                return
             fields = {key: str(value) for key, value in found.items() if not key.startswith("_")}
             if fields.get("INVOCATION_ID"):
-                yield Entry(when, Message(fields["MESSAGE_ID"]), fields["INVOCATION_ID"], fields)
+                yield Entry(found[_TIME], Message(fields["MESSAGE_ID"]), fields["INVOCATION_ID"], fields)
 
 
 def oldest() -> int | None:

@@ -76,6 +76,9 @@ def test_no_more_is_read_than_is_shown(fs: CgroupFS) -> None:
     assert [one.invocation for one in rows] == ["i99", "i100"]
     assert len(read) == 7, "the first message of a third"
     assert len(instances(entries, Now(), fs)) == 100
+    (last,) = instances(entries, Now(), fs, since_usec=1002 * SECOND)
+    assert (last.started_usec, last.ended_usec) == (1000 * SECOND, 1005 * SECOND), "it began before"
+    assert instances(entries, Now(), fs, since_usec=1006 * SECOND) == []
 
 
 def left(fs: CgroupFS, entries: list[Entry], now: Now, oldest: int = 0, lines: int | None = None) -> list[Instance]:
