@@ -111,6 +111,7 @@ def test_page_types_says_the_same(fresh: Machine, seen: dict[str, Any]) -> None:
         assert min(missing.values()) >= 0 and missing.total() <= allowed, (one, counted[one["path"]])
 
 
+@pytest.mark.long
 def test_many_small_files_have_the_same_owners_either_way(fresh: Machine, seen: dict[str, Any]) -> None:
     """Inside the kernel, and page by page; both ways a third of the files have pages of two cgroups."""
     run = "systemd-run --quiet --wait --collect --unit=charges-other"
