@@ -23,13 +23,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests marked `long` belong to --all."""
+    """Tests marked `long` belong to --all, and so do those marked `on` other releases than this one."""
     if config.getoption("--all"):
         return
-    chosen = [item for item in items if item.get_closest_marker("long") is None]
-    left = [item for item in items if item.get_closest_marker("long") is not None]
-    config.hook.pytest_deselected(items=left)
-    items[:] = chosen
+    suite = str(config.getoption("--suite"))
+
+    def wanted(item: pytest.Item) -> bool:
+        on = item.get_closest_marker("on")
+        return item.get_closest_marker("long") is None and (on is None or suite in on.args)
+
+    config.hook.pytest_deselected(items=[item for item in items if not wanted(item)])
+    items[:] = [item for item in items if wanted(item)]
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

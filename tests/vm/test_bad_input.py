@@ -10,6 +10,8 @@ import pytest
 
 from tests.vm.machine import GUEST, Machine, Result
 
+pytestmark = pytest.mark.on("bookworm")
+
 UNITS = "/etc/systemd/system"
 LONG = "a" + "-a" * 60 + ".service"
 

@@ -13,6 +13,8 @@ import pytest
 
 from tests.vm.machine import GUEST, Machine
 
+pytestmark = pytest.mark.on("bookworm")
+
 HERE = Path(__file__).resolve().parent
 SERVICE = "charges-verb.service"
 CGROUP = f"/system.slice/{SERVICE}"

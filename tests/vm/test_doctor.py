@@ -10,6 +10,8 @@ import pytest
 
 from tests.vm.machine import Machine
 
+pytestmark = pytest.mark.on("trixie")
+
 UNITS = "/etc/systemd/system"
 SLEEP = "[Service]\nExecStart=/bin/sleep infinity\n"
 PLAIN = ("outranked", "masked", "gone", "reverted", "weight", "stale", "moved", "old", "orphan", "left")

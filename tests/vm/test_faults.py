@@ -11,6 +11,8 @@ import pytest
 
 from tests.vm.machine import GUEST, TOP, Machine
 
+pytestmark = pytest.mark.on("bookworm")
+
 UNITS = ("fault-a.service", "fault-b.service")
 SERVICE = "[Service]\nType=exec\nExecStart=/usr/bin/sleep infinity\nMemoryMax=64M\n"
 WORDS = "migrate fault-* --yes --now --quiet"

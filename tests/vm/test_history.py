@@ -9,6 +9,8 @@ import pytest
 
 from tests.vm.machine import Machine
 
+pytestmark = pytest.mark.on("trixie")
+
 MIB = 1 << 20
 UNIT = "/etc/systemd/system/busy.service"
 LAYER = "system-busy.service.slice"

@@ -11,6 +11,8 @@ import pytest
 
 from tests.vm.machine import GUEST, Machine
 
+pytestmark = pytest.mark.on("bookworm", "forky")
+
 HELLO = "hello.service"
 LAYER = "system-hello.service.slice"
 CGROUP = f"/system.slice/{LAYER}"

@@ -11,6 +11,8 @@ import pytest
 
 from tests.vm.machine import Machine
 
+pytestmark = pytest.mark.on("trixie")
+
 LAYER = "system-hello.service.slice"
 CGROUP = f"/system.slice/{LAYER}"
 MONITOR = "cgroup-layering-monitor.service"

@@ -16,6 +16,8 @@ import pytest
 
 from tests.vm.machine import Machine
 
+pytestmark = pytest.mark.on("forky")
+
 TALKER = """[Service]
 ExecStart=/bin/bash -c 'while :; do echo x 2>/dev/null >/dev/udp/127.0.0.1/9; sleep 0.1; done'
 """

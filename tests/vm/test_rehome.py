@@ -11,6 +11,8 @@ import pytest
 
 from tests.vm.machine import GUEST, Machine
 
+pytestmark = pytest.mark.on("trixie", "forky")
+
 DATA = "/var/lib/redis/rehome"
 LAYER = "/system.slice/system-redis\\x2dserver.service.slice"
 REDIS = "redis-server.service"

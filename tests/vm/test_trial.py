@@ -11,6 +11,8 @@ import pytest
 
 from tests.vm.machine import Machine
 
+pytestmark = pytest.mark.on("bookworm")
+
 UNITS = ("trial-a.service", "trial-b.service")
 SERVICE = "[Service]\nExecStart=/usr/bin/sleep infinity\nMemoryMax=64M\n"
 PLAN = "/root/host.plan"

@@ -10,6 +10,8 @@ import pytest
 
 from tests.vm.machine import GUEST, Machine
 
+pytestmark = pytest.mark.on("trixie")
+
 UNIT = "followed.service"
 LAYER = "system-followed.service.slice"
 CGROUP = f"/system.slice/{LAYER}"
