@@ -38,7 +38,7 @@ def watched(fresh: Machine) -> Iterator[Machine]:
     yield fresh
 
 
-def wait(machine: Machine, condition: str, seconds: int = 120) -> None:
+def wait(machine: Machine, condition: str, seconds: int = 300) -> None:
     """Until a shell condition holds in the guest."""
     script = f"for i in $(seq {seconds * 2}); do {condition} && exit 0; sleep 0.5; done; exit 1"
     done = machine.run(f"sh -c {_quoted(script)}")
@@ -56,9 +56,9 @@ def gone(cgroup: str = CGROUP) -> str:
     return f"test ! -d '/sys/fs/cgroup{cgroup}'"
 
 
-def rests(machine: Machine, seconds: int = 60) -> None:
+def rests(machine: Machine) -> None:
     """Until the monitor has done what it has to do: its status is not that reap is at work."""
-    wait(machine, f"! systemctl show -p StatusText {MONITOR} | grep -q 'at work'", seconds)
+    wait(machine, f"! systemctl show -p StatusText {MONITOR} | grep -q 'at work'")
 
 
 def cycle(machine: Machine) -> None:
