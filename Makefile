@@ -18,7 +18,7 @@ JOBS ?= 2
 # Folders that have tests; those on a bus of their own need a session bus to start from.
 UNIT := $(sort $(patsubst %/,%,$(dir $(wildcard tests/unit/test_*.py tests/corpus/test_*.py tests/bus/test_*.py))))
 
-.PHONY: help setup lint unit deb deb-check demo bench vm-test test test-all clean
+.PHONY: help setup lint unit directives deb deb-check demo bench vm-test test test-all clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; \
@@ -40,6 +40,10 @@ lint: setup ## ruff, mypy --strict, shellcheck, codespell and the project's own 
 
 unit: setup ## tests that need no VM
 	@dbus-run-session -- $(PYTEST) --numprocesses=$(JOBS) --ignore=tests/unit/test_linters.py $(SEARCH) $(UNIT)
+
+directives: setup ## write the manual page of all resource-control directives from the program's table
+	@$(PYTHON) .ci/directives >build/directives.new
+	@mv build/directives.new docs/reference/cgroup-layering-directives.7.md
 
 deb: setup $(DEB) ## build the Debian package into build/
 

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from cgroup_layering.controls import DIRECTIVES, Directive, Handling, is_unknown_control, tracking_resets
 from cgroup_layering.model import Host, Lifted, Reason, ServiceFacts, Tracking
-from cgroup_layering.naming import ancestors
 from cgroup_layering.offline import is_true, specifiers
+from cgroup_layering.trackings import accounting_off, impossible, losses
 from cgroup_layering.unitfile import Setting, resolve
 
 
@@ -28,26 +29,23 @@ def lift(
     host: Host,
     wanted: Tracking | None,
     limits: bool = True,
+    accepted: bool = False,
 ) -> Choice:
     """Choose tracking and lines for one service.
 
     `wanted` is the tracking asked for, None for the default; `limits` False leaves MemoryMax, MemoryHigh and
-    MemorySwapMax off the layer. The result's `refusal` is set where the files ask for what a layer can't give.
+    MemorySwapMax off the layer; `accepted` lets it lose its OOMPolicy=. The result's `refusal` is set where the files
+    ask for what a layer can't give.
     """
     refused = _refusal(facts, host.version)
     if refused is not None:
         return Choice(Tracking.INSTANCE, refusal=refused)
-    notes: list[Reason] = []
-    tracking = wanted or Tracking.INSTANCE
-    forced = forced_instance(facts, host.version)
-    if tracking is Tracking.SERVICE and forced is not None:
-        return Choice(Tracking.INSTANCE, refusal=forced)
-    if wanted is None and forced is None and accounting_off(facts, host.version):
-        tracking = Tracking.SERVICE
-        text = f"{facts.unit} has memory accounting switched off, so only its layer counts memory."
-        notes.append(Reason("accounting-off", text))
-    elif tracking is Tracking.SERVICE:
-        notes.extend(_service_losses(facts, host))
+    off = accounting_off(facts, host.version)
+    tracking = wanted or (Tracking.SERVICE if off else Tracking.INSTANCE)
+    refused = impossible(facts, host, tracking, accepted)
+    if refused is not None:
+        return Choice(Tracking.INSTANCE, refusal=refused)
+    notes = losses(facts, host, off) if tracking is Tracking.SERVICE else []
     lifted, resets = _lines(facts, host.version, tracking, limits)
     if not limits:
         notes.append(Reason("no-layer-limits", f"The layer of {facts.unit} has no memory limits of its own."))
@@ -63,9 +61,9 @@ def _refusal(facts: ServiceFacts, version: int) -> Reason | None:
             text = f"{facts.unit} cannot be layered: {setting.key}= ({where}) is not known to this version."
             return Reason("directive", text)
         directive = DIRECTIVES.get(setting.key)
-        if directive is None or not lives(directive, version):
+        if directive is None or not directive.lives(version):
             continue
-        if directive.instance is Handling.REFUSE:
+        if directive.instance is Handling.REFUSE and setting.value not in directive.harmless:
             text = f"{facts.unit} cannot be layered: {setting.key}= ({where}): {directive.why}."
             return Reason("directive", text)
         if directive.specifiers and resolve(setting.value, specifiers(facts.unit)) is None:
@@ -77,55 +75,8 @@ def _refusal(facts: ServiceFacts, version: int) -> Reason | None:
     return None
 
 
-def forced_instance(facts: ServiceFacts, version: int) -> Reason | None:
-    """Why a service can only have `instance` tracking, or None."""
-    unit = facts.unit
-    if facts.delegate and "memory" in facts.delegate_controllers:
-        text = f"{unit} can only have `instance` tracking: its payload was promised the memory controller (Delegate=)."
-        return Reason("tracking", text)
-    for setting in facts.files.settings:
-        if setting.section != "Service":
-            continue
-        directive = DIRECTIVES.get(setting.key)
-        if directive is not None and directive.force_instance and lives(directive, version):
-            text = f"{unit} can only have `instance` tracking: {setting.key}= cannot be reset by a drop-in."
-            return Reason("tracking", text)
-    for key in ("ManagedOOMSwap", "ManagedOOMMemoryPressure"):
-        if facts.files.last("Service", key) == "kill":
-            text = f"{unit} can only have `instance` tracking: {key}=kill needs memory figures of the instance."
-            return Reason("tracking", text)
-    return None
-
-
-def accounting_off(facts: ServiceFacts, version: int) -> bool:
-    """Whether the unit as it is has no memory controller of its own asking, so that nothing is lost without."""
-    if is_true(facts.files.last("Service", "MemoryAccounting"), facts.accounting_default):
-        return False
-    for name, directive in DIRECTIVES.items():
-        if directive.service is Handling.MOVE and "Memory" in name and name != "MemoryZSwapWriteback":
-            value = facts.files.last("Service", name)
-            if value is not None and value not in ("infinity", "0") and lives(directive, version):
-                return False
-    return True
-
-
-def _service_losses(facts: ServiceFacts, host: Host) -> list[Reason]:
-    unit = facts.unit
-    text = f"`systemctl status {unit}` shows no memory any more; the layer's does."
-    losses = [Reason("status-memory", text)]
-    if facts.oom_policy != "continue":
-        text = f"OOMPolicy={facts.oom_policy} of {unit} has no effect in `service` tracking: systemd sees no OOM kill."
-        losses.append(Reason("oom-policy", text))
-    for name in (facts.parent, *ancestors(facts.parent)):
-        if name in host.oom_kill_units:
-            key = host.oom_kill_units[name]
-            text = f"{unit} is no candidate of systemd-oomd in `service` tracking, though {name} has {key}=kill."
-            losses.append(Reason("oomd", text))
-            break
-    return losses
-
-
 LIMITS = ("MemoryMax", "MemoryHigh", "MemorySwapMax", "StartupMemoryMax", "StartupMemoryHigh", "MemoryLimit")
+_PLAIN_VALUE = re.compile(r"infinity|idle|yes|no|[1-9][0-9]*(\.[0-9]+)?[KMGT%]?|0", re.ASCII)
 
 
 def _lines(
@@ -134,30 +85,66 @@ def _lines(
     lifted: list[Lifted] = []
     resets: list[tuple[str, str]] = []
     if tracking is Tracking.SERVICE:
-        watch = facts.files.last("Service", "MemoryPressureWatch")
-        resets += tracking_resets(version, watch in (None, "auto"))
+        resets += tracking_resets(version, _watches_memory(facts), _watches_io(facts))
+    ignored = _ignored(facts)
     for directive in DIRECTIVES.values():
-        if not lives(directive, version) or not facts.files.has("Service", directive.name):
+        name = directive.name
+        if not directive.lives(version) or not facts.files.has("Service", name):
             continue
         handling = directive.instance if tracking is Tracking.INSTANCE else directive.service
         if handling not in (Handling.COPY, Handling.MOVE):
             continue
-        settings = facts.files.all("Service", directive.name)
-        if settings and (limits or directive.name not in LIMITS):
-            chosen = settings if directive.repeats else settings[-1:]
-            lifted.extend(_lifted(facts.unit, directive, setting) for setting in chosen)
-        if handling is Handling.MOVE and directive.name not in {key for key, _ in resets}:
-            resets.append((directive.name, directive.reset))
+        if name not in ignored and (limits or name not in LIMITS):
+            lifted.extend(_taken_over(facts, directive, version))
+        if handling is Handling.MOVE and directive.reset is not None and name not in {key for key, _ in resets}:
+            resets.append((name, directive.reset))
     return tuple(lifted), tuple(resets)
 
 
-def _lifted(unit: str, directive: Directive, setting: Setting) -> Lifted:
-    value = setting.value
+def _taken_over(facts: ServiceFacts, directive: Directive, version: int) -> list[Lifted]:
+    """The lines of one directive for the slice file, as they are written."""
+    written = [s for s in facts.files.settings if s.section == "Service" and s.key == directive.name]
+    settings = facts.files.all("Service", directive.name)
+    if not settings:
+        counts = directive.emptied and (directive.emptied_until is None or version <= directive.emptied_until)
+        return [_lifted(facts.unit, directive, written[-1], directive.emptied)] if counts else []
+    # A value that systemd can't read leaves the one before in force: what doesn't look plain is taken over with all
+    # that stands before it.
+    if not directive.repeats and _PLAIN_VALUE.fullmatch(settings[-1].value):
+        settings = settings[-1:]
+    return [_lifted(facts.unit, directive, setting, setting.value) for setting in settings]
+
+
+def _lifted(unit: str, directive: Directive, setting: Setting, value: str) -> Lifted:
     if directive.specifiers:
         value = (resolve(value, specifiers(unit)) or value).replace("%", "%%")
     return Lifted(setting.key, value, f"{setting.path}:{setting.line}")
 
 
-def lives(directive: Directive, version: int) -> bool:
-    """Whether this release knows the directive."""
-    return directive.since <= version and (directive.until is None or version <= directive.until)
+def _ignored(facts: ServiceFacts) -> set[str]:
+    """Directives that systemd reads but does not apply to this service, so that its layer must not have them."""
+    disabled = {word for s in facts.files.all("Service", "DisableControllers") for word in s.value.split()}
+    found = {name for name, directive in DIRECTIVES.items() if disabled.intersection(directive.controllers)}
+    if "memory" in disabled:
+        found.add("MemoryZSwapWriteback")
+    if _has_io(facts):
+        # cgroup_context_has_io_config() in src/core/cgroup.c: then BlockIO* counts for nothing.
+        found.update(name for name in DIRECTIVES if "BlockIO" in name)
+    return found
+
+
+def _has_io(facts: ServiceFacts) -> bool:
+    names = [name for name, directive in DIRECTIVES.items() if "io" in directive.controllers and "Block" not in name]
+    names = [name for name in names if name not in ("IOAccounting", "Delegate")]
+    return is_true(facts.files.last("Service", "IOAccounting")) or any(facts.files.all("Service", n) for n in names)
+
+
+def _watches_memory(facts: ServiceFacts) -> bool:
+    """Whether the service gets MEMORY_PRESSURE_WATCH because its memory is accounted for (`auto`)."""
+    automatic = facts.files.last("Service", "MemoryPressureWatch") in (None, "auto")
+    return automatic and is_true(facts.files.last("Service", "MemoryAccounting"), facts.accounting_default)
+
+
+def _watches_io(facts: ServiceFacts) -> bool:
+    """The same for IO_PRESSURE_WATCH, where what asks for the controller goes to the layer."""
+    return facts.files.last("Service", "IOPressureWatch") in (None, "auto") and _has_io(facts)

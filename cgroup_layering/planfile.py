@@ -70,6 +70,8 @@ class Saved:
     prints: Mapping[str, str]
     restarts: frozenset[str]
     ignore_path_rules: bool = False
+    accepts: bool = False
+    """Whether services may lose their OOMPolicy=."""
 
 
 def print_of(service: ServicePlan) -> str:
@@ -88,7 +90,7 @@ def host_of(machine_id: str) -> str:
 
 
 def saved(plan: Plan, words: Sequence[str], *, host: str, systemd: int, asked: Mapping[str, Any]) -> dict[str, object]:
-    """The document for a plan; `asked` has tracking (or None), limits, runtime and ignore_path_rules."""
+    """The document for a plan; `asked` has tracking (or None), limits, runtime, ignore_path_rules and accepts."""
     return {
         "kind": KIND,
         "schema": SCHEMA,
@@ -121,6 +123,7 @@ def parse(text: str, path: Path) -> Saved:
         found = Saved(
             str(document["host"]), int(document["systemd"]), words, tracking, _answer(asked["limits"]),
             asked["runtime"] is True, prints, restarts, asked.get("ignore_path_rules") is True,
+            asked.get("accepts") is True,
         )  # fmt: skip
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise PlanFileError(path, "it is damaged") from error

@@ -10,7 +10,7 @@ from cgroup_layering import render
 from cgroup_layering._version import __version__
 from cgroup_layering.config import Config
 from cgroup_layering.lifetime.rules import Kind, parse_rule
-from cgroup_layering.lifting import Choice, forced_instance, lift
+from cgroup_layering.lifting import Choice, lift
 from cgroup_layering.model import (
     Change,
     Host,
@@ -27,6 +27,7 @@ from cgroup_layering.naming import layer_name, slice_path
 from cgroup_layering.own import BOOT_TARGET
 from cgroup_layering.pathrules.reasons import host_notes, path_rules
 from cgroup_layering.policy import deferrals, excluded_by, refusal
+from cgroup_layering.trackings import impossible
 from cgroup_layering.unitpaths import ETC
 
 LIFETIME = ""
@@ -50,6 +51,7 @@ class Request:
     config: Config | None = None
     """What the administrator's files say of units without a rule, and what they exclude; None leaves all as it is."""
     ignore_path_rules: bool = False
+    accept_oom_policy_loss: bool = False
 
 
 def plan(host: Host, request: Request) -> Plan:
@@ -158,14 +160,19 @@ def _surroundings(facts: ServiceFacts) -> tuple[Reason, ...]:
 
 
 def _choose(facts: ServiceFacts, host: Host, request: Request) -> Choice:
-    """The tracking asked for; where nobody named this unit, what can't have it gets `instance` and a note."""
-    wanted = request.tracking or (facts.own.tracking if facts.own else None)
-    forced = forced_instance(facts, host.version)
+    """The tracking asked for; where nobody asked it of this unit, what can't have it gets the other and a note."""
+    own = facts.own
     limits = _limits(facts, request)
-    if wanted is Tracking.SERVICE and forced is not None and facts.unit not in request.named:
-        choice = lift(facts, host, Tracking.INSTANCE, limits)
-        return replace(choice, notes=(*choice.notes, forced))
-    return lift(facts, host, wanted, limits)
+    wanted = request.tracking or (own.tracking if own else None)
+    # Who has `service` tracking was asked when it got it.
+    accepted = request.accept_oom_policy_loss or (own is not None and own.tracking is Tracking.SERVICE)
+    asked = request.tracking is not None and facts.unit in request.named
+    reason = None if wanted is None or asked else impossible(facts, host, wanted, accepted)
+    if reason is not None:
+        other = Tracking.INSTANCE if wanted is Tracking.SERVICE else Tracking.SERVICE
+        choice = lift(facts, host, other, limits, accepted)
+        return replace(choice, notes=(*choice.notes, reason))
+    return lift(facts, host, wanted, limits, accepted)
 
 
 def _change(facts: ServiceFacts, layering: Layering, folder: Path) -> Change:

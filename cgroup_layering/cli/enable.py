@@ -43,6 +43,7 @@ from cgroup_layering.planner import Request, plan
 def command(
     units: tuple[str, ...],
     tracking: str | None,
+    accept_oom_policy_loss: bool,
     layer_limits: bool | None,
     runtime: bool,
     ignore_path_rules: bool,
@@ -61,6 +62,7 @@ def command(
     request = Request(
         tracking=Tracking(tracking) if tracking else None,
         limits=layer_limits,
+        accept_oom_policy_loss=accept_oom_policy_loss,
         folder=session.folder,
         named=frozenset(word for word in units if not is_glob(word)),
         # What is asked for here is layered, whether it is excluded or not.

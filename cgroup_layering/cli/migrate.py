@@ -151,15 +151,17 @@ def _plan_of(units: tuple[str, ...], options: dict[str, Any]) -> Saved | None:
         return None
     if len(units) > 1:
         raise click.UsageError("A plan's FILE stands alone: it says for itself which units it is about.")
-    given = any(options[name] for name in ("tracking", "runtime", "ignore_path_rules"))
+    given = any(options[name] for name in ("tracking", "accept_oom_policy_loss", "runtime", "ignore_path_rules"))
     if given or options["layer_limits"] is not None:
         raise click.UsageError(
-            "--tracking, --layer-limits, --runtime and --ignore-path-rules are decided when a plan is made."
+            "--tracking, --accept-oom-policy-loss, --layer-limits, --runtime and --ignore-path-rules are decided when a "
+            "plan is made."
         )
     if options["root"] != Path("/"):
         raise click.UsageError("A plan's FILE is for a running host, not for --root.")
     before = read_plan_file(Path(units[0]))
     options["tracking"] = before.tracking
+    options["accept_oom_policy_loss"] = before.accepts
     options["layer_limits"] = before.limits
     options["runtime"] = before.runtime
     options["ignore_path_rules"] = before.ignore_path_rules
@@ -185,6 +187,7 @@ def _decide(
     request = Request(
         tracking=Tracking(options["tracking"]) if options["tracking"] else None,
         limits=options["layer_limits"],
+        accept_oom_policy_loss=options["accept_oom_policy_loss"],
         migration=session.new_migration(),
         folder=session.folder,
         named=frozenset(word for word in words if not is_glob(word)),

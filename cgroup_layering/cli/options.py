@@ -137,7 +137,7 @@ def write_options(function: Function) -> Function:
 
 
 def layer_options(function: Function) -> Function:
-    """Options of the verbs that layer: --tracking, --layer-limits, --runtime."""
+    """Options of the verbs that layer: --tracking, --accept-oom-policy-loss, --layer-limits, --runtime."""
     return _apply(
         function,
         (
@@ -145,6 +145,11 @@ def layer_options(function: Function) -> Function:
                 "--tracking",
                 type=click.Choice(["instance", "service"]),
                 help="Count memory at layer and instance (default), or at the layer alone.",
+            ),
+            click.option(
+                "--accept-oom-policy-loss",
+                is_flag=True,
+                help="Let services lose their OOMPolicy= to --tracking=service.",
             ),
             click.option(
                 "--layer-limits/--no-layer-limits",

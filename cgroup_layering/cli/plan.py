@@ -41,6 +41,7 @@ _CHANGES = 2
 def command(
     units: tuple[str, ...],
     tracking: str | None,
+    accept_oom_policy_loss: bool,
     layer_limits: bool | None,
     runtime: bool,
     ignore_path_rules: bool,
@@ -57,6 +58,7 @@ def command(
     request = Request(
         tracking=Tracking(tracking) if tracking else None,
         limits=layer_limits,
+        accept_oom_policy_loss=accept_oom_policy_loss,
         folder=session.folder,
         named=frozenset(word for word in units if not is_glob(word)),
         config=load(session.store),
@@ -70,6 +72,7 @@ def command(
             "limits": request.limits,
             "runtime": runtime,
             "ignore_path_rules": ignore_path_rules,
+            "accepts": accept_oom_policy_loss,
         }
         write_plan_file(out, saved(found, units, host=session.host_id(), systemd=host.version, asked=asked))
     show_plan(found, output)

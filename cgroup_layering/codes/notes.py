@@ -36,16 +36,18 @@ NOTES = (
     Code(
         "tracking",
         Kind.EITHER,
-        summary="The service can only have *instance* tracking.",
+        summary="The service can't have the tracking that was asked for.",
         means=(
-            "A refusal if the service was named with --tracking service; a note if it was not named, and it gets "
-            "*instance*."
+            "A refusal if the service was named with --tracking; a note if it was not named, and it gets the other. "
+            "*service* is out of the question where the instance must keep the memory controller, *instance* where memory "
+            "accounting is switched off."
         ),
         matters=(
             "The memory controller can't be kept off the instance, or somebody relies on it: a payload with "
-            "Delegate=, a StartupMemory... key (which can't be reset), or systemd-oomd with ManagedOOM...=kill."
+            "Delegate=, a StartupMemory... key (which can't be reset), a drop-in that sorts behind ours, or "
+            "systemd-oomd with ManagedOOM...=kill or OOMRules=."
         ),
-        remedy="Use *instance* tracking.",
+        remedy="Take the other tracking.",
         sources=(
             "systemd.resource-control(5)",
             "src/core/cgroup.c in systemd's tree",
@@ -78,10 +80,14 @@ NOTES = (
     ),
     Code(
         "oom-policy",
-        Kind.NOTE,
+        Kind.EITHER,
         summary=(
             "In *service* tracking systemd sees no OOM kill of the service, so OOMPolicy= has no effect: what is "
             "left of the service lives on."
+        ),
+        means=(
+            "A refusal if the service was named with --tracking service and without --accept-oom-policy-loss; a note if "
+            "the loss was accepted, or if the service was not named and gets *instance*."
         ),
         remedy=("Use *instance* tracking where OOMPolicy= matters, or set OOMPolicy=continue. See *risk-oom-policy*."),
         sources=('systemd.service(5), "OOMPolicy="',),

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from cgroup_layering.codes.code import Code, Kind, Level
 from cgroup_layering.doctor.check import Check
 from cgroup_layering.doctor.evidence import Evidence
-from cgroup_layering.lifting import accounting_off
 from cgroup_layering.model import Tracking
+from cgroup_layering.trackings import accounting_off
 
 CODE = Code(
     "risk-oom-policy",

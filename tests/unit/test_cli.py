@@ -21,6 +21,7 @@ import pytest
 
 from cgroup_layering.__main__ import main
 from cgroup_layering.cli.main import VERBS
+from cgroup_layering.trackings import ACCEPT
 from tests.planting import ETC, LIB, RUN, SIMPLE, plant, put, snapshot
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="the tool writes only as root")
@@ -384,7 +385,13 @@ def test_dry_runs_write_nothing(root: Path) -> None:
 
 @needs_root
 def test_service_tracking_tells_what_it_costs(root: Path) -> None:
+    before = snapshot(root)
     done = run("enable", "--root", root, "--tracking=service", "hello")
+    assert done.returncode == 1 and snapshot(root) == before
+    assert "OOMPolicy=stop of hello.service would be lost" in done.stderr and ACCEPT in done.stderr
+    done = run("plan", "--root", root, "--tracking=service", "hell*")
+    assert "instance" in done.stdout and "note (oom-policy): " in done.stderr, "who did not name it keeps its policy"
+    done = run("enable", "--root", root, "--tracking=service", ACCEPT, "hello")
     assert done.returncode == 0
     assert "note (status-memory): " in done.stderr and "note (oom-policy): " in done.stderr
     text = (root / ETC / "hello.service.d/zz-cgroup-layering.conf").read_text()

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import pytest
 
 from cgroup_layering.cli.main import VERBS, cli
 from cgroup_layering.codes.every import all_codes
+from cgroup_layering.controls import DIRECTIVES
 from cgroup_layering.doctor.checks import CHECKS
 from cgroup_layering.model import ServicePlan, Verdict
 from cgroup_layering.output.plans import as_json
@@ -113,6 +116,12 @@ def test_a_verbs_page_and_help_agree_about_arguments(verb: str) -> None:
     expected = "" if not arguments else f"*{word}*{dots}" if arguments[0].required else f"[*{word}*{dots}]"
     found = re.findall(r"\[\*(?:UNIT|CODE)\*\.\.\.\]|\*(?:UNIT|CODE)\*(?:\.\.\.)?", synopsis)
     assert found == ([expected] if expected else [])
+
+
+def test_the_page_of_directives_is_the_one_that_the_table_makes() -> None:
+    made = subprocess.run([sys.executable, TOP / ".ci" / "directives"], capture_output=True, text=True, check=True)
+    assert made.stdout == page("cgroup-layering-directives.7"), "run `make directives`"
+    assert re.findall(r"^\*\*(\w+)=\*\*$", made.stdout, re.MULTILINE) == list(DIRECTIVES)
 
 
 def test_the_json_page_has_every_key_of_a_plan() -> None:

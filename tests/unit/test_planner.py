@@ -89,8 +89,14 @@ def test_from_run_to_etc_and_not_back() -> None:
 def test_the_tracking_can_be_changed() -> None:
     first = planned(facts())
     (found,) = plan(host(facts(own=own(first))), Request(tracking=Tracking.SERVICE)).services
+    assert found.change is Change.NONE and [note.code for note in found.notes] == ["oom-policy"]
+    request = Request(tracking=Tracking.SERVICE, accept_oom_policy_loss=True)
+    (found,) = plan(host(facts(own=own(first))), request).services
     assert found.change is Change.UPDATE and found.layering is not None
     assert found.layering.tracking is Tracking.SERVICE and found.layering.resets
+    # What was accepted once is not asked again.
+    (found,) = plan(host(facts(own=own(found.layering))), Request()).services
+    assert found.change is Change.NONE and [note.code for note in found.notes] == ["status-memory", "oom-policy"]
 
 
 def test_limits_stay_off_the_layer_until_they_are_asked_for() -> None:

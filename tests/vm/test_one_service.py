@@ -104,7 +104,10 @@ def test_life_of_a_layer_in_instance_tracking(limited: Machine) -> None:
 def test_life_of_a_layer_in_service_tracking(limited: Machine) -> None:
     """The memory controller is off at the instance, and the layer's limits hold until its end."""
     before = limited.manifest()
-    limited.tool_ok("enable", "--now", "--tracking=service", "limited")
+    result = limited.tool("enable", "--now", "--tracking=service", "limited")
+    assert result.code == 1 and "--accept-oom-policy-loss" in result.err, "what is lost must be accepted"
+    assert limited.manifest() == before
+    limited.tool_ok("enable", "--now", "--tracking=service", "--accept-oom-policy-loss", "limited")
     assert limited.show("limited", "ControlGroup") == INSTANCE
     limited.ok(f"test ! -e /sys/fs/cgroup{INSTANCE}/memory.max")
     where = {"memory.max": LAYER, "pids.max": INSTANCE, "cpu.max": INSTANCE}
@@ -170,7 +173,7 @@ def test_demo_service(fresh: Machine, tracking: str) -> None:
     restart_ten_times()
     assert charged("hello.service") < 0.05 * first
     fresh.ok(f"systemctl stop hello && {persist} cleanup")
-    result = fresh.tool_ok("enable", "--now", f"--tracking={tracking}", "hello")
+    result = fresh.tool_ok("enable", "--now", f"--tracking={tracking}", "--accept-oom-policy-loss", "hello")
     if tracking == "service" and fresh.suite == "bookworm":
         assert "systemd-oomd" in result.err, "Debian 12 has ManagedOOMSwap=kill on -.slice"
     fresh.ok("systemctl start hello")

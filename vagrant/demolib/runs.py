@@ -78,8 +78,9 @@ def demonstrate(suite: str, package: Path, tracking: str) -> Result:
     plain = _run(guest, "plain", lambda: UNIT)
     guest.say("plain: stop the service, remove what it left, drop caches")
     guest.run(f"systemctl stop {UNIT} && {FOLDER}/persist cleanup")
-    guest.say(f"cgroup-layering enable --now --tracking={tracking} {UNIT}")
-    guest.run(f"cgroup-layering enable --now --tracking={tracking} {UNIT}")
+    options = f"--tracking={tracking}" + (" --accept-oom-policy-loss" if tracking == "service" else "")
+    guest.say(f"cgroup-layering enable --now {options} {UNIT}")
+    guest.run(f"cgroup-layering enable --now {options} {UNIT}")
     layered = _run(guest, "layered", lambda: _layer(guest))
     return Result(suite, systemd, kernel, plain, layered)
 

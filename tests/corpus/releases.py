@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The resource-control directives that each release reads in [Service], by its own word.
+
+`systemd --dump-configuration-items`: what [Service] and [Slice] have in common, with Delegate= and its like, which only
+[Service] and [Scope] know; on Debian 12, 13 and forky.
+"""
+
+from __future__ import annotations
+
+_252 = """
+AllowedCPUs AllowedMemoryNodes BPFProgram BlockIOAccounting BlockIODeviceWeight BlockIOReadBandwidth
+BlockIOWeight BlockIOWriteBandwidth CPUAccounting CPUQuota CPUQuotaPeriodSec CPUShares CPUWeight
+DefaultMemoryLow DefaultMemoryMin Delegate DeviceAllow DevicePolicy DisableControllers IOAccounting
+IODeviceLatencyTargetSec IODeviceWeight IOReadBandwidthMax IOReadIOPSMax IOWeight IOWriteBandwidthMax
+IOWriteIOPSMax IPAccounting IPAddressAllow IPAddressDeny IPEgressFilterPath IPIngressFilterPath
+ManagedOOMMemoryPressure ManagedOOMMemoryPressureLimit ManagedOOMPreference ManagedOOMSwap MemoryAccounting
+MemoryHigh MemoryLimit MemoryLow MemoryMax MemoryMin MemorySwapMax RestrictNetworkInterfaces Slice
+SocketBindAllow SocketBindDeny StartupAllowedCPUs StartupAllowedMemoryNodes StartupBlockIOWeight
+StartupCPUShares StartupCPUWeight StartupIOWeight TasksAccounting TasksMax
+"""
+_257 = """
+AllowedCPUs AllowedMemoryNodes BPFProgram BlockIOAccounting BlockIODeviceWeight BlockIOReadBandwidth
+BlockIOWeight BlockIOWriteBandwidth CPUAccounting CPUQuota CPUQuotaPeriodSec CPUShares CPUWeight
+CoredumpReceive DefaultMemoryLow DefaultMemoryMin DefaultStartupMemoryLow Delegate DelegateSubgroup
+DeviceAllow DevicePolicy DisableControllers IOAccounting IODeviceLatencyTargetSec IODeviceWeight
+IOReadBandwidthMax IOReadIOPSMax IOWeight IOWriteBandwidthMax IOWriteIOPSMax IPAccounting IPAddressAllow
+IPAddressDeny IPEgressFilterPath IPIngressFilterPath ManagedOOMMemoryPressure
+ManagedOOMMemoryPressureDurationSec ManagedOOMMemoryPressureLimit ManagedOOMPreference ManagedOOMSwap
+MemoryAccounting MemoryHigh MemoryLimit MemoryLow MemoryMax MemoryMin MemoryPressureThresholdSec
+MemoryPressureWatch MemorySwapMax MemoryZSwapMax MemoryZSwapWriteback NFTSet RestrictNetworkInterfaces Slice
+SocketBindAllow SocketBindDeny StartupAllowedCPUs StartupAllowedMemoryNodes StartupBlockIOWeight
+StartupCPUShares StartupCPUWeight StartupIOWeight StartupMemoryHigh StartupMemoryLow StartupMemoryMax
+StartupMemorySwapMax StartupMemoryZSwapMax TasksAccounting TasksMax
+"""
+_262 = """
+AllowedCPUs AllowedMemoryNodes BPFProgram BindNetworkInterface CPUPressureThresholdSec CPUPressureWatch
+CPUQuota CPUQuotaPeriodSec CPUSetPartition CPUWeight CoredumpReceive Delegate DelegateSubgroup DeviceAllow
+DevicePolicy DisableControllers IOAccounting IODeviceLatencyTargetSec IODeviceWeight IOPressureThresholdSec
+IOPressureWatch IOReadBandwidthMax IOReadIOPSMax IOWeight IOWriteBandwidthMax IOWriteIOPSMax IPAccounting
+IPAddressAllow IPAddressDeny IPEgressFilterPath IPIngressFilterPath ManagedOOMMemoryPressure
+ManagedOOMMemoryPressureDurationSec ManagedOOMMemoryPressureLimit ManagedOOMPreference ManagedOOMSwap
+MemoryAccounting MemoryHigh MemoryLow MemoryMax MemoryMin MemoryPressureThresholdSec MemoryPressureWatch
+MemorySwapMax MemoryZSwapMax MemoryZSwapWriteback NFTSet OOMRules RestrictNetworkInterfaces Slice
+SocketBindAllow SocketBindDeny StartupAllowedCPUs StartupAllowedMemoryNodes StartupCPUWeight StartupIOWeight
+StartupMemoryHigh StartupMemoryLow StartupMemoryMax StartupMemorySwapMax StartupMemoryZSwapMax TasksAccounting
+TasksMax
+"""
+
+RELEASES = {252: tuple(_252.split()), 257: tuple(_257.split()), 262: tuple(_262.split())}
