@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from cgroup_layering.effective.readback import KernelBefore
 from cgroup_layering.kernel.cgroupfs import CgroupFS
 from cgroup_layering.kernel.latch import LATCH, latch, unlatch
 from cgroup_layering.model import Change, Host, Plan, ServicePlan, Timing
@@ -14,6 +15,7 @@ from cgroup_layering.moving import Progress
 from cgroup_layering.naming import slice_path
 from cgroup_layering.restarting import NO_GATE, Gate
 from cgroup_layering.settling import settle
+from cgroup_layering.stopping import stop_empty
 from cgroup_layering.store import Store
 from cgroup_layering.systemd.manager import Manager
 from cgroup_layering.transaction import Outcome, write_plan
@@ -43,7 +45,8 @@ class Layerer:
     def run(self, plan: Plan, host: Host, now: bool, reload: bool = True) -> Outcome:
         """Apply `plan`; raises StoreError or BusError with everything undone.
 
-        A service that does not come up in its layer is taken out of it again and listed in `failed`.
+        A service that does not come up in its layer, or does not have there what it had, is taken out of it again and
+        listed in `failed`.
         """
         manager = self._manager
         # A run that was cut off between its writes and its reload leaves systemd with the old settings.
@@ -52,9 +55,10 @@ class Layerer:
             for service in plan.layered
         )
         wanted = reload and (bool(plan.changes) or stale)
+        before = KernelBefore(CgroupFS(), plan.layered, host.services) if manager is not None and now else None
         latched = self._unlatch(plan) if manager is not None else []
         try:
-            transaction, outcome = write_plan(plan.layered, self._store, self._folder, manager, wanted)
+            transaction, outcome = write_plan(plan.layered, self._store, self._folder, manager, wanted, host.services)
         except BaseException:
             for folder in latched:
                 latch(folder)
@@ -74,9 +78,13 @@ class Layerer:
             elif service.reasons:
                 why = service.reasons[0].sentence
                 outcome.pending[service.unit] = f"{why} It gets into its layer at its {service.timing}."
-        if movers:
-            mover = Mover(manager, self._store, self._timeout, self._progress, self._before_restart, self._gate)
+        if movers and before is not None:
+            before.read_back = outcome.read_back
+            mover = Mover(
+                manager, self._store, self._timeout, self._progress, self._before_restart, self._gate, before.lost
+            )
             mover.move(movers, host, transaction, outcome)
+        self._stop_undone(manager, plan, outcome)
         return outcome
 
     @staticmethod
@@ -88,3 +96,11 @@ class Layerer:
         for folder in latched:
             unlatch(folder)
         return latched
+
+    def _stop_undone(self, manager: Manager, plan: Plan, outcome: Outcome) -> None:
+        """Stop the layers of services that never got there: the reload has already made their cgroups."""
+        undone = [s for s in plan.layered if s.unit in outcome.failed and s.change is Change.ADD]
+        layers = [s.layering.layer for s in undone if s.layering is not None]
+        gone = [layer for layer in layers if self._store.read(self._folder / layer) is None]
+        if gone:
+            stop_empty(manager, CgroupFS(), gone, self._timeout)

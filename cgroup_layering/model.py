@@ -122,6 +122,8 @@ class ServiceFacts:
     drop_in_folder: bool = False
     own: OwnFiles | None = None
     obstacle: Reason | None = None
+    settings: Mapping[str, object] = field(default_factory=dict)
+    """Its resource-control properties on D-Bus; none where the manager was not asked."""
 
     @property
     def running(self) -> bool:

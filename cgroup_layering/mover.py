@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 
+from cgroup_layering.effective.quantities import sentence
 from cgroup_layering.health import invocations, unhealthy
 from cgroup_layering.kernel.cgroupfs import CgroupFS
 from cgroup_layering.model import Host, ServicePlan
@@ -30,13 +31,16 @@ class Mover:
         progress: Progress,
         before_restart: Callable[[list[ServicePlan]], None],
         gate: Gate,
+        lost: Callable[[ServicePlan, str], list[str]],
     ) -> None:
+        """`lost` says what a service does not have in a cgroup that it had before the first write."""
         self._manager = manager
         self._store = store
         self._timeout = timeout
         self._progress = progress
         self._before_restart = before_restart
         self._gate = gate
+        self._lost = lost
 
     def move(self, movers: list[ServicePlan], host: Host, transaction: FileTransaction, outcome: Outcome) -> None:
         """Restart `movers`, each once, and sort them into `outcome`; raises BusError."""
@@ -90,7 +94,12 @@ class Mover:
                 outcome.pending[unit] = f"{unit} ended by itself. It gets into its layer at its next start."
             else:
                 broken[unit] = f"failed to start in its layer (result {state.result})"
-        sick = unhealthy(self._manager, moved, self._gate)
+        sick = dict(unhealthy(self._manager, moved, self._gate))
+        for service in movers:
+            if service.unit in moved and service.unit not in sick:
+                lost = self._lost(service, found[service.unit].control_group)
+                if lost:
+                    sick[service.unit] = f"was not as before in its layer ({sentence(lost)})"
         broken |= sick
         outcome.moved += [unit for unit in moved if unit not in sick]
         if broken:

@@ -8,25 +8,18 @@ the value that systemd itself has for it.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping
 
+from cgroup_layering.effective.quantities import PAGE
+from cgroup_layering.effective.settings import FILES
 from cgroup_layering.errors import KernelFileError
 from cgroup_layering.kernel.cgroupfs import CgroupFS
 from cgroup_layering.naming import slice_path
 from cgroup_layering.systemd.manager import SERVICE, SLICE, Manager
 
-LIMIT_FILES = {
-    "MemoryMin": "memory.min",
-    "MemoryLow": "memory.low",
-    "MemoryHigh": "memory.high",
-    "MemoryMax": "memory.max",
-    "MemorySwapMax": "memory.swap.max",
-    "MemoryZSwapMax": "memory.zswap.max",
-}
+LIMIT_FILES = {key: name for key, name in FILES.items() if name.startswith("memory.")}
 WEIGHT_FILES = {"CPUWeight": "cpu.weight", "IOWeight": "io.weight"}
 _ALL = (*LIMIT_FILES, *WEIGHT_FILES)
-PAGE = os.sysconf("SC_PAGE_SIZE")
 _UNSET = 2**64 - 1
 _MAX = "max"
 _DEFAULT_WEIGHT = 100

@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from types import MappingProxyType
 
 from cgroup_layering import render
+from cgroup_layering.effective.quantities import sentence
+from cgroup_layering.effective.readback import ReadBack, read_properties
 from cgroup_layering.errors import CgroupLayeringError
-from cgroup_layering.model import Change, Layering, OwnFiles, ServicePlan
+from cgroup_layering.model import Change, Layering, OwnFiles, ServiceFacts, ServicePlan
 from cgroup_layering.own import boot_link, drop_in_path, with_folder_created
 from cgroup_layering.store import Store
 from cgroup_layering.systemd.manager import SERVICE, Manager
@@ -29,6 +32,7 @@ class Outcome:
     remarks: list[str] = field(default_factory=list)
     stopped: str = ""
     """Why the run ended before all was done, as a sentence."""
+    read_back: ReadBack | None = None
 
     @property
     def ok(self) -> bool:
@@ -124,13 +128,19 @@ class FileTransaction:
 
 
 def write_plan(
-    services: Iterable[ServicePlan], store: Store, folder: Path, manager: Manager | None, reload: bool
+    services: Iterable[ServicePlan],
+    store: Store,
+    folder: Path,
+    manager: Manager | None,
+    reload: bool,
+    facts: Mapping[str, ServiceFacts] = MappingProxyType({}),
 ) -> tuple[FileTransaction, Outcome]:
-    """Write what the plan changes, reload if asked, and read `Slice` back.
+    """Write what the plan changes, reload if asked, and read back what systemd makes of it.
 
     All is undone where a file can't be written or systemd can't reload; a single service is undone where systemd
-    does not put it into its slice. `manager` is None for files below a root. `reload` may also be needed when no
-    file changed: a run that was cut off may have left that to us.
+    does not put it into its slice, or where it would not have what it had (`facts` are those of before). `manager` is
+    None for files below a root. `reload` may also be needed when no file changed: a run that was cut off may have left
+    that to us.
     """
     services = tuple(services)
     outcome = Outcome()
@@ -152,7 +162,7 @@ def write_plan(
     outcome.written = [service.unit for service in changes]
     outcome.unchanged = [service.unit for service in services if service.change is Change.NONE]
     if manager is not None and reload:
-        read_back(services, transaction, manager, outcome)
+        read_back(services, transaction, manager, outcome, facts)
     return transaction, outcome
 
 
@@ -164,28 +174,62 @@ def reload_quietly(manager: Manager) -> None:
         return
 
 
+_UNDONE = {
+    Change.ADD: "its files were removed again",
+    Change.UPDATE: "its files are the former ones again",
+    Change.NONE: "its files are as they were",
+}
+
+
 def read_back(
-    services: Iterable[ServicePlan], transaction: FileTransaction, manager: Manager, outcome: Outcome
+    services: Iterable[ServicePlan],
+    transaction: FileTransaction,
+    manager: Manager,
+    outcome: Outcome,
+    facts: Mapping[str, ServiceFacts] = MappingProxyType({}),
 ) -> None:
-    """See that systemd took every `Slice=`: what it can't take it ignores in silence."""
-    wanted = {service.unit: service.layering.layer for service in services if service.layering is not None}
-    read_back_slices(wanted, transaction, manager, outcome)
+    """See that systemd took every `Slice=`, and that all else is as before."""
+    wanted = {service.unit: service.layering for service in services if service.layering is not None}
+    found = read_properties(manager, wanted)
+    read_back_slices({unit: layering.layer for unit, layering in wanted.items()}, transaction, manager, outcome, found)
+    right = [layering for unit, layering in wanted.items() if unit not in outcome.failed]
+    if not right:
+        return
+    outcome.read_back = seen = ReadBack(manager, right, found)
+    now = {service.unit: _UNDONE[service.change] for service in services}
+    lost = {layering.unit: seen.lost(layering, facts.get(layering.unit)) for layering in right}
+    for unit, differing in lost.items():
+        if differing:
+            text = f"{unit} would not be as before in its layer ({sentence(differing)}); {now[unit]}."
+            outcome.failed[unit] = text
+    _undo(transaction, manager, outcome, {unit for unit, differing in lost.items() if differing})
 
 
 def read_back_slices(
-    wanted: Mapping[str, str], transaction: FileTransaction, manager: Manager, outcome: Outcome
+    wanted: Mapping[str, str],
+    transaction: FileTransaction,
+    manager: Manager,
+    outcome: Outcome,
+    found: Mapping[str, Mapping[str, object]] | None = None,
 ) -> None:
-    """The same for units and their layers; files of those that systemd does not put there are undone."""
-    found = manager.properties(wanted, SERVICE, ("Slice",))
+    """The `Slice` of units and their layers: what systemd can't take it ignores in silence, and is undone here.
+
+    `found` are properties that were read after the reload already.
+    """
+    found = manager.properties(wanted, SERVICE, ("Slice",)) if found is None else found
     wrong = {
         unit: str(found[unit].get("Slice", "")) for unit, layer in wanted.items() if found[unit].get("Slice") != layer
     }
-    if not wrong:
-        return
     for unit, actual in wrong.items():
         outcome.failed[unit] = (
             f"{unit} would still start in {actual or 'no slice'}, not in {wanted[unit]}; its files were removed again."
         )
+    _undo(transaction, manager, outcome, wrong.keys())
+
+
+def _undo(transaction: FileTransaction, manager: Manager, outcome: Outcome, wrong: Collection[str]) -> None:
+    if not wrong:
+        return
     transaction.undo(wrong)
     manager.reload()
     outcome.written = [unit for unit in outcome.written if unit not in wrong]

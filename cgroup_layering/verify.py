@@ -7,18 +7,16 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from cgroup_layering.controls import DIRECTIVES
-from cgroup_layering.errors import KernelFileError
+from cgroup_layering.effective.kernel import effective, one
+from cgroup_layering.effective.quantities import UNLIMITED, pages
+from cgroup_layering.effective.readback import chain
+from cgroup_layering.effective.settings import FILES, Properties, combined, in_kernel
 from cgroup_layering.kernel.cgroupfs import CgroupFS
 from cgroup_layering.model import Host, OwnFiles, ServiceFacts, ServicePlan, Tracking
 from cgroup_layering.naming import slice_path
-from cgroup_layering.settling import LIMIT_FILES, PAGE
 from cgroup_layering.spans import parse_size
 from cgroup_layering.survey import Place, drift, place_of
 from cgroup_layering.unitfile import Setting, parse
-
-_FILES = {**LIMIT_FILES, "CPUWeight": "cpu.weight", "IOWeight": "io.weight"}
-"""Directives whose value stands alone in one file of the layer's cgroup (src/core/cgroup.c)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +34,8 @@ class Check:
         return self.expected == self.actual
 
 
-def checks(host: Host, service: ServicePlan, fs: CgroupFS, slice_props: Mapping[str, object]) -> Iterator[Check]:
-    """All checks of one layered service; `slice_props` are the D-Bus properties of its layer.
+def checks(host: Host, service: ServicePlan, fs: CgroupFS, slices: Mapping[str, Properties]) -> Iterator[Check]:
+    """All checks of one layered service; `slices` are the properties of its layer and of the slices above.
 
     What a pending service has is judged by the cgroup that it runs in: its new settings come with its next start.
     """
@@ -54,7 +52,9 @@ def checks(host: Host, service: ServicePlan, fs: CgroupFS, slice_props: Mapping[
         return
     yield Check(own.unit, "cgroup", f"{slice_path(own.layer)}/{facts.unit}", _cgroup(facts))
     yield from _controllers(own, facts, fs)
-    yield from _limits(own, fs, slice_props)
+    yield from _limits(own, fs, slices[own.layer])
+    if own.tracking is Tracking.INSTANCE:
+        yield from _effective(facts, fs, slices)
 
 
 def _files(own: OwnFiles, service: ServicePlan) -> str:
@@ -89,30 +89,34 @@ def _omitted(fs: CgroupFS, layer: str) -> str:
         return "no"
 
 
-def _limits(own: OwnFiles, fs: CgroupFS, slice_props: Mapping[str, object]) -> Iterator[Check]:
+def _limits(own: OwnFiles, fs: CgroupFS, layer: Properties) -> Iterator[Check]:
     """Every line that the slice file takes over must hold in the layer's cgroup."""
-    lifted = {s.key: s for s in parse(own.slice_text, own.slice_file) if s.section == "Slice" and s.key in _FILES}
+    lifted = {s.key: s for s in parse(own.slice_text, own.slice_file) if s.section == "Slice" and s.key in FILES}
     for key, setting in lifted.items():
-        name = _FILES[key]
-        try:
-            actual = fs.read_text(slice_path(own.layer), name)
-        except KernelFileError as error:
-            actual = error.reason
-        expected = _expected(setting, slice_props.get(key))
-        yield Check(own.unit, f"{key} at layer", expected, actual.removeprefix("default "))
+        actual = one(fs, slice_path(own.layer), FILES[key])
+        yield Check(own.unit, f"{key} at layer", _expected(setting, layer.get(key)), actual or "no such file")
 
 
 def _expected(setting: Setting, live: object) -> str:
     """What the kernel file should say: sizes in whole pages, `max` for none; a percentage as systemd has it."""
     if setting.key.endswith("Weight"):
-        return "0" if setting.value == "idle" else setting.value
+        return setting.value
     try:
         size = parse_size(setting.value)
     except ValueError:
         size = live if isinstance(live, int) and live < 2**64 - 1 else None
-    return "max" if size is None else str(size // PAGE * PAGE)
+    return UNLIMITED if size is None else pages(size)
 
 
-def slice_properties() -> tuple[str, ...]:
-    """The D-Bus properties of a layer that `checks` looks at."""
-    return tuple(name for name in _FILES if name in DIRECTIVES)
+def _effective(facts: ServiceFacts, fs: CgroupFS, slices: Mapping[str, Properties]) -> Iterator[Check]:
+    """What holds over all levels must be what the service's own settings ask for: `instance` changes none of them."""
+    above = [slices[name] for name in chain(facts.parent)]
+    actual = effective(fs, slice_path(facts.parent), facts.control_group)
+    for key, expected in in_kernel(combined(above, [facts.settings])).items():
+        if key in actual:
+            yield Check(facts.unit, f"{key} in all", expected, actual[key])
+
+
+def slices_of(facts: ServiceFacts) -> tuple[str, ...]:
+    """The slices whose properties `checks` looks at."""
+    return (*chain(facts.parent), *((facts.own.layer,) if facts.own is not None else ()))

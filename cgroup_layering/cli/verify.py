@@ -11,17 +11,18 @@ from cgroup_layering.cli.looks import folders_of
 from cgroup_layering.cli.options import output_options, units_argument
 from cgroup_layering.cli.session import Session
 from cgroup_layering.config import load
+from cgroup_layering.effective.quantities import PAGE
+from cgroup_layering.effective.settings import PROPERTIES
 from cgroup_layering.errors import CgroupLayeringError, ExitCode
 from cgroup_layering.model import Host, Plan
 from cgroup_layering.naming import slice_path
 from cgroup_layering.output.tables import Output
 from cgroup_layering.planner import Request, plan
 from cgroup_layering.requirements import check_root_rights
-from cgroup_layering.settling import PAGE
 from cgroup_layering.spans import format_size
 from cgroup_layering.survey import Place, survey
 from cgroup_layering.systemd.manager import SLICE
-from cgroup_layering.verify import Check, checks, slice_properties
+from cgroup_layering.verify import Check, checks, slices_of
 
 
 @click.command("verify")
@@ -66,13 +67,12 @@ def command(units: tuple[str, ...], strict: bool, verbose: bool, output: Output)
 
 
 def _checks(session: Session, host: Host, wanted: Plan) -> list[Check]:
-    layers = {facts.own.layer for facts in host.services.values() if facts.own is not None}
+    names = {name for facts in host.services.values() for name in slices_of(facts)}
     assert session.manager is not None  # noqa: S101 - verify has no --root
-    props = session.manager.properties(sorted(layers), SLICE, slice_properties())
+    slices = session.manager.properties(sorted(names), SLICE, PROPERTIES)
     found: list[Check] = []
     for service in wanted.services:
-        own = host.services[service.unit].own
-        found.extend(checks(host, service, session.fs, props.get(own.layer, {}) if own else {}))
+        found.extend(checks(host, service, session.fs, slices))
     return found
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
+from cgroup_layering.effective.settings import PROPERTIES
 from cgroup_layering.model import Reason, ServiceFacts
 from cgroup_layering.naming import ROOT_SLICE, ancestors, is_template, template_of
 from cgroup_layering.restarting import PROPAGATES
@@ -42,6 +43,7 @@ _SERVICE_NAMES = (
     "OOMPolicy",
     "StandardInput",
     "TTYPath",
+    *PROPERTIES,
 )
 _ABSENT = ("not-found", "error", "bad-setting", "masked")
 _NO_LIMIT = frozenset((2**32 - 1, 2**64 - 1))
@@ -166,6 +168,7 @@ def merge(facts: ServiceFacts, state: LiveState) -> ServiceFacts:
         refuse_manual_stop=bool(unit["RefuseManualStop"]),
         ignore_on_isolate=bool(unit["IgnoreOnIsolate"]),
         survive_final_kill=bool(unit.get("SurviveFinalKillSignal")),
+        settings={name: service[name] for name in PROPERTIES if name in service},
     )
     unclear = facts.own is None and facts.slice and facts.slice != facts.parent
     if unclear and facts.obstacle is None and not facts.transient:

@@ -12,7 +12,7 @@ from typing import cast
 import pytest
 
 from cgroup_layering import render
-from cgroup_layering.model import Change, Layering, ServicePlan
+from cgroup_layering.model import Change, Layering, ServicePlan, Tracking
 from cgroup_layering.own import BOOT_TARGET, boot_link, drop_in_path, with_wanted_by
 from cgroup_layering.removal import last_migration, remove_files, remove_stray_drop_ins, set_boot_link
 from cgroup_layering.store import TEMPORARY, ForeignFile, Store, StoreError, SymlinkInTheWay
@@ -20,7 +20,7 @@ from cgroup_layering.systemd.manager import BusError, BusTimeout, Manager
 from cgroup_layering.transaction import FileTransaction, write_plan
 from cgroup_layering.unitpaths import ETC, RUN, below
 from tests.faults import disk_error, power_cut
-from tests.layerings import MIGRATION, layering, service_plan
+from tests.layerings import MIGRATION, facts, layering, service_plan
 from tests.planting import plant, snapshot
 
 UNITS = ("a.service", "b@1.service", "c.service")
@@ -28,10 +28,16 @@ OLDER = layering("c.service", migration="20250101T000000Z-00000000", folder_crea
 
 
 class Answers:
-    """As much of a manager as a transaction asks: it reloads, and shows the slices it was given."""
+    """As much of a manager as a transaction asks: it reloads, and shows the slices and settings it was given."""
 
-    def __init__(self, slices: dict[str, str], errors: Iterable[BusError | None] = ()) -> None:
+    def __init__(
+        self,
+        slices: dict[str, str],
+        errors: Iterable[BusError | None] = (),
+        settings: dict[str, dict[str, object]] | None = None,
+    ) -> None:
         self.slices = slices
+        self.settings = settings or {}
         self.errors = list(errors)
         self.reloads = 0
 
@@ -42,8 +48,12 @@ class Answers:
             raise error
 
     def properties(self, units: Iterable[str], interface: str, names: Iterable[str]) -> dict[str, dict[str, object]]:
-        assert list(names) == ["Slice"]
-        return {unit: {"Slice": self.slices[unit]} for unit in units}
+        wanted = set(names)
+        found: dict[str, dict[str, object]] = {}
+        for unit in units:
+            shown = {**self.settings.get(unit, {}), "Slice": self.slices.get(unit, "")}
+            found[unit] = {name: value for name, value in shown.items() if name in wanted}
+        return found
 
 
 def plans() -> list[ServicePlan]:
@@ -159,6 +169,42 @@ def test_a_slice_that_systemd_does_not_take(root: Path, store: Store) -> None:
     assert store.own()["c.service"].migration == OLDER.migration
     transaction.undo()
     assert snapshot(root) == before
+
+
+INFINITE = 2**64 - 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"system-a.service.slice": {"MemoryMax": 50 << 20}}, "memory.max is 52428800 instead of max"),
+        ({"a.service": {"CPUWeight": 50}}, "cpu.weight is 100 instead of 50"),
+        ({"system-a.service.slice": {"IPAddressDeny": [(2, b"", 0)]}}, "IPAddressDeny of the layer is"),
+        ({"system-a.service.slice": {"DisableControllers": ["memory"]}}, "DisableControllers of the layer is"),
+    ],
+)
+def test_a_service_that_would_not_be_as_before_is_undone(
+    store: Store, root: Path, settings: dict[str, dict[str, object]], words: str
+) -> None:
+    before = snapshot(root)
+    wanted = plans()[:1]
+    manager = Answers(slices(wanted), settings=settings)
+    _, outcome = write_plan(wanted, store, ETC, cast(Manager, manager), True)
+    assert words in outcome.failed["a.service"] and "removed again" in outcome.failed["a.service"]
+    assert not outcome.written and manager.reloads == 2 and snapshot(root) == before
+
+
+def test_in_service_tracking_what_was_before_is_what_counts(store: Store, root: Path) -> None:
+    service = service_plan(layering("a.service", tracking=Tracking.SERVICE))
+    known = {"a.service": facts(unit="a.service", settings={"MemoryMax": 50 << 20, "TasksMax": 5})}
+    after: dict[str, dict[str, object]] = {"a.service": {"MemoryMax": INFINITE, "TasksMax": 5}}
+    for layer, good in (({"MemoryMax": 50 << 20}, True), ({"MemoryMax": INFINITE}, False)):
+        settings = {**after, "system-a.service.slice": dict[str, object](layer)}
+        manager = Answers(slices([service]), settings=settings)
+        transaction, outcome = write_plan([service], store, ETC, cast(Manager, manager), True, known)
+        assert outcome.ok is good
+        transaction.undo()
+    assert "memory.max is max instead of 52428800" in outcome.failed["a.service"]
 
 
 def test_no_reload_when_not_asked(store: Store) -> None:
