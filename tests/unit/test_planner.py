@@ -50,7 +50,9 @@ def test_services_come_in_the_order_of_their_names() -> None:
 @pytest.mark.parametrize("tracking", Tracking)
 def test_a_second_plan_changes_nothing(tracking: Tracking, version: int) -> None:
     text = "MemoryMax=1G\nIOWeight=5\nDefaultDependencies=no"
-    first = planned(facts(text), Request(tracking=tracking, migration="m1"), version)
+    request = Request(tracking=tracking, migration="m1", accept_oom_policy_loss=True)
+    first = planned(facts(text), request, version)
+    assert first.tracking is tracking
     again = facts(text, own=own(first), drop_in_folder=True)
     (found,) = plan(host(again, version=version), Request(migration="m2")).services
     assert found.change is Change.NONE
@@ -104,6 +106,14 @@ def test_limits_stay_off_the_layer_until_they_are_asked_for() -> None:
     again = facts("MemoryMax=1G", own=own(first))
     assert not planned(again).lifted and not planned(again).limits
     assert [line.key for line in planned(again, Request(limits=True)).lifted] == ["MemoryMax"]
+
+
+def test_a_layer_that_was_made_without_limits_stays_so() -> None:
+    service = facts("MemoryMax=1G")
+    (found,) = plan(host(service), Request(limits=False)).services
+    assert found.layering is not None and not found.layering.limits and not found.layering.lifted
+    (again,) = plan(host(facts("MemoryMax=1G", own=own(found.layering))), Request()).services
+    assert again.change is Change.NONE and [note.code for note in again.notes] == ["no-layer-limits"]
 
 
 def test_another_parent_than_before_is_refused() -> None:
