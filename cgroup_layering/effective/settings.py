@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from cgroup_layering.effective.quantities import default, pages, share, tightest
+from cgroup_layering.effective.quantities import UNLIMITED, default, pages, share, tightest
 
 Properties = Mapping[str, object]
 
@@ -24,7 +24,6 @@ FILES: Mapping[str, str] = {**_SIZES, **_PROTECTIONS, **_WEIGHTS}
 _STARTUP = ("MemoryMax", "MemoryHigh", "MemorySwapMax", "MemoryZSwapMax")
 _MORE_TIGHTEST = ("MemoryLimit", *(f"Startup{name}" for name in _STARTUP))
 _MORE_TOP: tuple[str, ...] = (
-    "StartupMemoryLow",
     "StartupCPUWeight",
     "CPUShares",
     "StartupCPUShares",
@@ -56,7 +55,7 @@ _UNTOUCHED: Mapping[str, object] = {
 """What a layer must leave as it is without a setting, or as the slice above it has it."""
 
 PROPERTIES: tuple[str, ...] = (
-    *(*_TIGHTEST, *_PROTECTIONS, *_WEIGHTS, *_MORE_TIGHTEST, *_MORE_TOP),
+    *(*_TIGHTEST, *_PROTECTIONS, "StartupMemoryLow", *_WEIGHTS, *_MORE_TIGHTEST, *_MORE_TOP),
     *(*_DEVICE_TIGHTEST, *_DEVICE_TOP, *_UNTOUCHED),
 )
 IN_KERNEL = frozenset((*_TIGHTEST.values(), *_WEIGHTS.values()))
@@ -84,12 +83,14 @@ def combined(above: Sequence[Properties], below: Sequence[Properties]) -> dict[s
         value = tightest(_limit(name, level.get(name)) for level in levels)
         if value != "max":
             found[key] = value
-    for name in (*_PROTECTIONS, *_WEIGHTS, *_MORE_TOP):
+    for name in (*_WEIGHTS, *_MORE_TOP):
         setting = top.get(name)
-        if isinstance(setting, int) and setting != _INFINITE and not (setting == 0 and name.endswith(("Min", "Low"))):
-            text = "idle" if name.endswith("CPUWeight") and setting == 0 else str(setting)
-            key = _WEIGHTS.get(name) or _PROTECTIONS.get(name) or name
-            found[key] = pages(setting) if name in _PROTECTIONS else text
+        if isinstance(setting, int) and setting != _INFINITE:
+            found[_WEIGHTS.get(name, name)] = "idle" if name.endswith("CPUWeight") and setting == 0 else str(setting)
+    for name in (*_PROTECTIONS, "StartupMemoryLow"):
+        setting = top.get(name)
+        if isinstance(setting, int) and setting != 0:
+            found[_PROTECTIONS.get(name, name)] = UNLIMITED if setting == _INFINITE else pages(setting)
     for name in _DEVICE_TIGHTEST:
         for path in {path for level in levels for path, _ in _pairs(level.get(name))}:
             values = (str(size) for level in levels for where, size in _pairs(level.get(name)) if where == path)

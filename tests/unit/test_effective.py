@@ -120,6 +120,7 @@ def test_properties_add_up_like_files() -> None:
     }
     assert combined([{"MemoryMax": 4096}], [layer, service])["memory.max"] == "4096"
     assert combined([], [{"CPUWeight": 0, "MemoryLow": 0}]) == {"cpu.weight": "idle"}
+    assert combined([], [{"MemoryMin": INFINITE}]) == {"memory.min": "max"}
 
 
 def test_device_lists() -> None:

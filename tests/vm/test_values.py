@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.corpus.releases import RELEASES
 from tests.vm.machine import Machine
 
 UNIT = "rich.service"
@@ -95,6 +96,21 @@ LIMITS = {"memory.max": str(88 << 20), "memory.swap.max": str(70 << 20)}
 SHARES = {"memory.min": str(1 << 20), "memory.low": "1998848", "cpu.weight": "40"}
 KEPT = {"cpu.max": "18500 50000", "pids.max": "77", "cpuset.cpus.effective": "0-1"}
 DEVICE_LIMITS = {"rbps=5000000", "wiops=100"}
+
+
+def test_the_directives_of_this_release_are_those_that_the_table_was_made_for(fresh: Machine) -> None:
+    """systemd's own list of what it reads in a service and in a slice."""
+    text = fresh.ok("/lib/systemd/systemd --dump-configuration-items")
+    sections: dict[str, set[str]] = {}
+    current: set[str] = set()
+    for line in text.splitlines():
+        if line.startswith("["):
+            current = sections.setdefault(line.strip("[]"), set())
+        elif "=" in line:
+            current.add(line.partition("=")[0])
+    service, both = sections["Service"], sections["Service"] & sections["Slice"]
+    version = int(fresh.ok("systemctl --version").split()[1])
+    assert both | (service & {"Delegate", "DelegateSubgroup"}) == set(RELEASES[version])
 
 
 def check_layered(machine: Machine, plain: dict[str, str], service: bool) -> None:
