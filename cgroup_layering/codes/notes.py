@@ -39,8 +39,8 @@ NOTES = (
         summary="The service can't have the tracking that was asked for.",
         means=(
             "A refusal if the service was named with --tracking; a note if it was not named, and it gets the other. "
-            "*service* is out of the question where the instance must keep the memory controller, *instance* where memory "
-            "accounting is switched off."
+            "*service* is out of the question where the instance must keep the memory controller, *instance* where "
+            "memory accounting is switched off."
         ),
         matters=(
             "The memory controller can't be kept off the instance, or somebody relies on it: a payload with "
@@ -86,8 +86,8 @@ NOTES = (
             "left of the service lives on."
         ),
         means=(
-            "A refusal if the service was named with --tracking service and without --accept-oom-policy-loss; a note if "
-            "the loss was accepted, or if the service was not named and gets *instance*."
+            "A refusal if the service was named with --tracking service and without --accept-oom-policy-loss; a note "
+            "if the loss was accepted, or if the service was not named and gets *instance*."
         ),
         remedy=("Use *instance* tracking where OOMPolicy= matters, or set OOMPolicy=continue. See *risk-oom-policy*."),
         sources=('systemd.service(5), "OOMPolicy="',),

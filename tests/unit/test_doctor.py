@@ -319,7 +319,7 @@ def planted(root: Path, files: Mapping[str, str], wanted: Layering) -> Path:
     if service:
         from cgroup_layering.controls import tracking_resets
 
-        wanted = replace(wanted, resets=tracking_resets(257, True))
+        wanted = replace(wanted, resets=tracking_resets(257, True, False))
     place(root, wanted)
     for name, content in files.items():
         if content:
