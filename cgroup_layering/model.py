@@ -71,7 +71,6 @@ class OwnFiles:
     slice_text: str
     drop_in_text: str | None
     wanted_by: str = ""
-    limits: bool = True
     """The target that starts the layer at boot, by a link beside the two files; empty for none."""
     linked: bool = False
     """Whether that link is there."""

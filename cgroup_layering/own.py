@@ -71,7 +71,6 @@ def read_back(path: Path, slice_text: str, drop_in_text: str | None, linked: boo
         drop_in=drop_in_path(path.parent, named[0]),
         slice_text=slice_text,
         drop_in_text=drop_in_text,
-        limits=said.get("Limits") != "no",
         wanted_by=BOOT_TARGET if said.get("WantedBy") == BOOT_TARGET else "",
         linked=linked,
         limits=said.get("LayerLimits") != "no",

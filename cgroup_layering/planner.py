@@ -159,11 +159,6 @@ def _surroundings(facts: ServiceFacts) -> tuple[Reason, ...]:
     return (Reason("changed-on-disk", text),)
 
 
-def _limits(facts: ServiceFacts, request: Request) -> bool:
-    """Whether the layer has limits of its own; one that was made without keeps it so."""
-    return request.limits and (facts.own is None or facts.own.limits)
-
-
 def _choose(facts: ServiceFacts, host: Host, request: Request) -> Choice:
     """The tracking asked for; where nobody asked it of this unit, what can't have it gets the other and a note."""
     own = facts.own

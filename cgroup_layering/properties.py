@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from cgroup_layering.controls import DIRECTIVES, Handling, is_unknown_control
 from cgroup_layering.errors import CgroupLayeringError, ExitCode
-from cgroup_layering.lifting import LIMITS, lives
+from cgroup_layering.lifting import LIMITS
 from cgroup_layering.model import OwnFiles, Tracking
 
 _ASSIGNMENT = re.compile(r"([A-Za-z][A-Za-z0-9]*)=(.*)")
@@ -85,7 +85,7 @@ def level(assignment: Assignment, own: OwnFiles, version: int) -> Level:
     directive = DIRECTIVES.get(key)
     if is_unknown_control(key):
         raise Unsettable(unit, key, "it is not known to this version of cgroup-layering")
-    if directive is None or not lives(directive, version):
+    if directive is None or not directive.lives(version):
         return Level.SERVICE
     if Handling.REFUSE in (directive.instance, directive.service):
         raise Unsettable(unit, key, f"it does not go with a layer, as {directive.why}")

@@ -154,8 +154,8 @@ def _plan_of(units: tuple[str, ...], options: dict[str, Any]) -> Saved | None:
     given = any(options[name] for name in ("tracking", "accept_oom_policy_loss", "runtime", "ignore_path_rules"))
     if given or options["layer_limits"] is not None:
         raise click.UsageError(
-            "--tracking, --accept-oom-policy-loss, --layer-limits, --runtime and --ignore-path-rules are decided when a "
-            "plan is made."
+            "--tracking, --accept-oom-policy-loss, --layer-limits, --runtime and --ignore-path-rules are decided when "
+            "a plan is made."
         )
     if options["root"] != Path("/"):
         raise click.UsageError("A plan's FILE is for a running host, not for --root.")
