@@ -177,7 +177,7 @@ GUARDS = (
     Guard(
         8,
         "cgroup_layering/lifting.py",
-        "and (limits or name not in _LIMITS)",
+        "and (limits or name not in LIMITS)",
         "",
         corpus("trap-08-no-layer-limits.service-252"),
     ),
