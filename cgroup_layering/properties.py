@@ -95,7 +95,8 @@ def level(assignment: Assignment, own: OwnFiles, version: int) -> Level:
     other = f"Run `cgroup-layering enable --tracking=instance {unit}` before."
     if key == "MemoryAccounting":
         raise Unsettable(unit, key, "its tracking is `service`, in which the layer alone counts memory", other)
-    if directive.force_instance or (key.startswith("ManagedOOM") and assignment.value == "kill"):
+    asks_nothing = assignment.value in directive.harmless or (not assignment.value and bool(directive.harmless))
+    if directive.force_instance and not asks_nothing:
         raise Unsettable(unit, key, "its tracking is `service`, and this asks for `instance`", other)
     if directive.service is Handling.KEEP:
         return Level.SERVICE

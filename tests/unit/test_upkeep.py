@@ -29,7 +29,9 @@ def written(
     service: ServiceFacts, version: int = 252, folder: Path = ETC, drop_in: bool = True, **request: Any
 ) -> OwnFiles:
     """The files that layering a service wrote."""
-    (found,) = plan(host(service, version=version), Request(folder=folder, migration="m1", **request)).services
+    (found,) = plan(
+        host(service, version=version), Request(folder=folder, migration="m1", accept_oom_policy_loss=True, **request)
+    ).services
     assert found.layering is not None
     text = render.drop_in_text(found.layering) if drop_in else None
     own = read_back(folder / found.layering.layer, render.slice_text(found.layering), text)

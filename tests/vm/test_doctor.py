@@ -100,7 +100,7 @@ def drifted(fresh: Machine) -> Iterator[Machine]:
         fresh.write(f"{UNITS}/{name}.service", text)
     fresh.ok("systemctl daemon-reload")
     fresh.tool_ok("enable", "fill", "limited", *PLAIN)
-    fresh.tool_ok("enable", "--tracking=service", *SERVICE)
+    fresh.tool_ok("enable", "--tracking=service", "--accept-oom-policy-loss", *SERVICE)
     fresh.tool_ok("enable", "--runtime", "brief")
     fresh.ok(f"systemctl start left limited {' '.join(SERVICE)}")
     fresh.tool_ok("disable", "left")

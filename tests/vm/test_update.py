@@ -168,7 +168,7 @@ def test_properties_in_instance_tracking(followed: Machine) -> None:
 
 
 def test_properties_in_service_tracking(followed: Machine) -> None:
-    followed.tool_ok("enable", "--now", "--tracking=service", UNIT)
+    followed.tool_ok("enable", "--now", "--tracking=service", "--accept-oom-policy-loss", UNIT)
     followed.ok(f"systemctl restart {UNIT}")
     plain = f"test ! -e /sys/fs/cgroup{INSTANCE}/memory.max"
     followed.ok(plain)
@@ -207,7 +207,7 @@ def test_properties_until_the_next_boot_and_of_a_service_that_is_not_running(fol
     followed.ok("rm -r /run/systemd/system.control/*; systemctl daemon-reload")
     followed.tool_ok("update")
     assert limit(followed) == str(64 * MIB)
-    followed.tool_ok("enable", "--now", "--tracking=service", UNIT)
+    followed.tool_ok("enable", "--now", "--tracking=service", "--accept-oom-policy-loss", UNIT)
     followed.ok(f"systemctl stop {UNIT}")
     followed.tool_ok("set-property", UNIT, "MemoryMax=88M")
     result = followed.tool("set-property", "--runtime", UNIT, "MemoryMax=99M")
@@ -223,7 +223,7 @@ def test_properties_until_the_next_boot_and_of_a_service_that_is_not_running(fol
 @pytest.mark.long
 @pytest.mark.parametrize("tracking", ["instance", "service"])
 def test_another_parent(followed: Machine, tracking: str) -> None:
-    followed.tool_ok("enable", "--now", f"--tracking={tracking}", UNIT)
+    followed.tool_ok("enable", "--now", f"--tracking={tracking}", "--accept-oom-policy-loss", UNIT)
     followed.ok(f"systemctl restart {UNIT}")
     at = INSTANCE if tracking == "instance" else CGROUP
     followed.write(f"{FILE}.d/10-parent.conf", "[Service]\nSlice=web.slice\n")
@@ -286,7 +286,7 @@ def test_masked_and_without_its_slice_file(followed: Machine) -> None:
 @pytest.mark.long
 def test_revert_in_service_tracking_and_the_timers_service(followed: Machine) -> None:
     """The limits of a live instance are the layer's, so its file waits in /run; the timer takes it away."""
-    followed.tool_ok("enable", "--now", "--tracking=service", UNIT)
+    followed.tool_ok("enable", "--now", "--tracking=service", "--accept-oom-policy-loss", UNIT)
     followed.ok(f"systemctl restart {UNIT}; systemctl revert {UNIT}")
     document = followed.json("update")
     assert cases(document) == [("reverted", "unlayer")]
@@ -302,7 +302,7 @@ def test_revert_in_service_tracking_and_the_timers_service(followed: Machine) ->
 
 @pytest.mark.long
 def test_files_of_another_release_of_systemd(followed: Machine) -> None:
-    followed.tool_ok("enable", "--tracking=service", UNIT)
+    followed.tool_ok("enable", "--tracking=service", "--accept-oom-policy-loss", UNIT)
     version = followed.ok("systemctl --version | sed -n '1s/^systemd \\([0-9]*\\).*/\\1/p'")
     slice_file, drop_in = f"{ETC}/{LAYER}", f"{FILE}.d/zz-cgroup-layering.conf"
     assert f"Systemd={version}" in followed.ok(f"cat {slice_file}")
