@@ -111,7 +111,8 @@ class Unlayerer:
         """
         if not files.slice_text:
             return  # no slice file of ours; a drop-in that is left goes with the strays
-        if stays and files.tracking is Tracking.SERVICE:
+        # Where the drop-in was taken away before, systemd has taken the instance's own limits already.
+        if stays and (files.tracking is Tracking.SERVICE or not files.complete):
             self._store.write(RUN / files.layer, files.slice_text)
             folders = (ETC,)
             drop_in = files.drop_in if files.drop_in.is_relative_to(RUN) else None

@@ -9,7 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from cgroup_layering import render
-from cgroup_layering.model import Change, Host, OwnFiles, Reason, ServiceFacts, ServicePlan, Tracking, Verdict
+from cgroup_layering.model import Change, Host, OwnFiles, Reason, ServiceFacts, ServicePlan, Verdict
 from cgroup_layering.own import drop_in_path
 from cgroup_layering.planner import Request, plan
 from cgroup_layering.policy import refusal
@@ -140,7 +140,7 @@ def _incomplete(subject: Subject, facts: ServiceFacts) -> Item:
     own = subject.own
     if facts.obstacle is not None and facts.obstacle.code in ("symlink", "foreign-file"):
         return Item(own.unit, own, Case.BLOCKED, Action.FAIL, facts.obstacle.sentence)
-    if own.slice_file.parent == RUN and own.tracking is Tracking.SERVICE:
+    if own.slice_file.parent == RUN:
         if subject.inside:
             return Item(own.unit, own, Case.LEFT, Action.WAIT, f"{own.unit} leaves its layer at its next start.")
         return Item(own.unit, own, Case.LEFT, Action.UNLAYER, f"The last instance of {own.unit} has left its layer.")

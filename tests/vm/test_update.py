@@ -125,10 +125,12 @@ def test_revert_is_a_clean_way_out(followed: Machine) -> None:
     document = followed.json("update")
     assert cases(document) == [("reverted", "unlayer")] and UNIT in document["pending"]
     assert followed.run(f"ls -d {ETC}/*followed*").out == FILE + "\n"
-    assert limit(followed, INSTANCE) == str(64 * MIB), "limits hold until the instance ends"
-    assert followed.json("update")["services"] == []
+    assert limit(followed) == str(64 * MIB), "the layer's limits hold until the instance ends"
+    nothing_to_do(followed)
     followed.ok(f"systemctl restart {UNIT}")
     assert followed.show(UNIT, "ControlGroup") == PLAIN and limit(followed, PLAIN) == str(64 * MIB)
+    assert cases(followed.json("update")) == [("left", "unlayer")]
+    assert followed.run(f"ls -d {RUN}/{LAYER} /sys/fs/cgroup{CGROUP}").out == ""
 
 
 def test_properties_in_instance_tracking(followed: Machine) -> None:
