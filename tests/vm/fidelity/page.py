@@ -19,8 +19,13 @@ SUITES = ("bookworm", "trixie", "forky")
 PAGE = TOP / "docs" / "reference" / "fidelity.md"
 TITLES = {
     "oom": "The OOM killer and OOMPolicy=",
+    "memory": "Memory",
     "shares": "Processor, tasks and disk",
     "filters": "Network and devices",
+    "kinds": "Kinds of services",
+    "delegation": "Delegation and containers",
+    "oomd": "systemd-oomd",
+    "views": "What is seen differently",
 }
 SIGNS = {PASS: "=", DIFFERENCE: "≠"}
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.vm.fidelity.guest import filters, oom, shares
+from tests.vm.fidelity.guest import delegation, filters, kinds, memory, oom, oomd, shares, views
 from tests.vm.fidelity.guest.kit import TRACKINGS, Behaviour
 from tests.vm.fidelity.matrix import Matrix, judge, push, run
 from tests.vm.machine import Machine
@@ -17,10 +17,15 @@ pytestmark = pytest.mark.long
 
 GROUPS: dict[str, list[Behaviour]] = {
     "oom": oom.BEHAVIOURS,
+    "memory": memory.BEHAVIOURS,
     "shares": shares.BEHAVIOURS,
     "filters": filters.BEHAVIOURS,
+    "kinds": kinds.BEHAVIOURS,
+    "delegation": delegation.BEHAVIOURS,
+    "oomd": oomd.BEHAVIOURS,
+    "views": views.BEHAVIOURS,
 }
-BATCHES = (("filters", "shares", "oom"),)
+BATCHES = (("filters", "views", "kinds", "delegation"), ("shares", "oom", "memory", "oomd"))
 """Groups that run in one machine, in this order: those that bend the whole host come last."""
 
 CASES = [
