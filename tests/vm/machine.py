@@ -106,6 +106,11 @@ class Machine:
         """The id of this boot."""
         return self.ok("cat /proc/sys/kernel/random/boot_id")
 
+    def forget_connection(self) -> None:
+        """Close the shared connection: one into a former boot would hang until its keep-alive gives up."""
+        close = ["ssh", "-F", str(self._ssh_config), "-O", "exit", self.suite]
+        subprocess.run(close, check=False, capture_output=True, timeout=60)
+
     def reboot(self) -> str:
         """Reboot and wait until systemd is done; the word of `systemctl is-system-running`."""
         before = self.boot_id()
@@ -115,9 +120,7 @@ class Machine:
         deadline = time.monotonic() + 600
         while time.monotonic() < deadline:
             time.sleep(3)
-            # A shared connection into the former boot would hang until its keep-alive gives up.
-            close = ["ssh", "-F", str(self._ssh_config), "-O", "exit", self.suite]
-            subprocess.run(close, check=False, capture_output=True, timeout=60)
+            self.forget_connection()
             try:
                 if self.boot_id() != before:
                     return self.run("systemctl is-system-running --wait").out.strip()
