@@ -11,6 +11,7 @@ import json
 import os
 import resource
 import sys
+import time
 from pathlib import Path
 
 from cgroup_layering.charges.files import Attributor
@@ -43,7 +44,17 @@ def main(pid: int, names: list[str]) -> None:
             str(file.path): {"uses": sorted(file.uses), "deleted": file.deleted, "pages": charges.charged_pages}
             for file, charges in zip(used.files, attributor.charges(used.files), strict=True)
         }
-    host = {
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    hosts = [host(cgroups)]
+    for _ in range(2):
+        time.sleep(3)
+        hosts.append(host(cgroups))
+    print(json.dumps({"files": files, "service": of_service, "host": hosts[0], "hosts": hosts, "peak_kib": peak}))
+
+
+def host(cgroups: CgroupFS) -> dict[str, dict[str, int | None]]:
+    """Every row of the host, beside the kernel's counters."""
+    return {
         row.path: {
             "own": row.own.total,
             "file": (row.subtree.file + row.subtree.shmem) * os.sysconf("SC_PAGE_SIZE"),
@@ -55,8 +66,6 @@ def main(pid: int, names: list[str]) -> None:
         }
         for row in host_charges(cgroups).rows
     }
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(json.dumps({"files": files, "service": of_service, "host": host, "peak_kib": peak}))
 
 
 if __name__ == "__main__":
