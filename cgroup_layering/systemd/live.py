@@ -11,7 +11,7 @@ from typing import cast
 
 from cgroup_layering.effective.settings import PROPERTIES
 from cgroup_layering.model import Reason, ServiceFacts
-from cgroup_layering.naming import ROOT_SLICE, ancestors, is_template, template_of
+from cgroup_layering.naming import ROOT_SLICE, ancestors, is_template, split_layer, template_of
 from cgroup_layering.restarting import PROPAGATES
 from cgroup_layering.systemd.manager import SERVICE, SLICE, SOCKET, UNIT, Manager, UnitRow
 
@@ -170,7 +170,9 @@ def merge(facts: ServiceFacts, state: LiveState) -> ServiceFacts:
         survive_final_kill=bool(unit.get("SurviveFinalKillSignal")),
         settings={name: service[name] for name in PROPERTIES if name in service},
     )
-    unclear = facts.own is None and facts.slice and facts.slice != facts.parent
+    # A drop-in of ours whose slice file has gone puts it into its layer still: that is no riddle, and can be mended.
+    layered = split_layer(facts.slice) == (facts.unit, facts.parent)
+    unclear = facts.own is None and facts.slice and facts.slice != facts.parent and not layered
     if unclear and facts.obstacle is None and not facts.transient:
         reason = Reason(
             "slice-unclear",
