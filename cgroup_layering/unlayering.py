@@ -83,10 +83,14 @@ class Unlayerer:
         outcome.removed.extend(remove_stray_drop_ins(self._store))
         # Always: a run that was cut off after its last removal left the reload to this one.
         self._manager.reload()
+        trackings = {files.unit: files.tracking for files in own}
         for unit, group in running.items():
             now = limits(self._fs, group) if self._fs.exists(group) else held[unit]
             changed = [name for name, value in held[unit].items() if now.get(name) != value]
-            if changed:
+            if trackings[unit] is Tracking.SERVICE:
+                # The layer's I/O limits stay with its file; on 262 the reload gives the instance its own ones again.
+                changed = [name for name in changed if not name.startswith("io.")]
+            if changed and unit not in restart:
                 text = f"{unit} lost {', '.join(changed)} of {group} until its next start; restart it."
                 outcome.failed[unit] = text
         self._restart({unit: layer for layer, unit in lived.items() if unit in restart}, outcome)
