@@ -18,7 +18,7 @@ from cgroup_layering.lifetime.rules import Decision, Kind, Rule, Verdict, decide
 from cgroup_layering.model import OwnFiles
 from cgroup_layering.moving import run_jobs
 from cgroup_layering.removal import remove_files, remove_stray_drop_ins, set_boot_link
-from cgroup_layering.store import ABANDONED, Store
+from cgroup_layering.store import Store
 from cgroup_layering.systemd.manager import Manager
 
 if TYPE_CHECKING:  # the monitor has no use for the half of the program that names what is left in a layer
@@ -137,7 +137,7 @@ class Reaper:
         """Whether files may go: not those that another run is writing at this moment, nor beside a foreign drop-in."""
         if own is None or own.complete:
             return True
-        return self._store.age(own.slice_file) >= ABANDONED and self._store.read(own.drop_in) is None
+        return self._store.age(own.slice_file) >= self._store.abandoned and self._store.read(own.drop_in) is None
 
     def _start(self, state: LayerState, result: Reaped) -> list[str]:
         failed = run_jobs(self._manager, "start", [state.layer], 60.0, lambda *_: None)
