@@ -24,7 +24,10 @@ CODE = Code(
         "writeback there. An IO limit of the service came after it was layered, and the layer does not have it."
     ),
     matters="Only direct IO and reads are limited; buffered writes go out at full speed.",
-    remedy="Run `cgroup-layering enable UNIT`, which moves the limit to the layer.",
+    remedy=(
+        "Run `cgroup-layering enable UNIT`, which moves the limit to the layer. On systemd 257 a running instance "
+        "keeps its own until its next start."
+    ),
     sources=('Documentation/admin-guide/cgroup-v2.rst in the kernel\'s tree, "Writeback"',),
 )
 

@@ -56,6 +56,7 @@ echo OOMPolicy=continue >> policy.service
 rm -r system-fill.service.slice.d few.slice /dev/shm/fill
 systemctl daemon-reload
 cgroup-layering enable masked gone reverted weight stale tracked policy written brief
+systemctl restart written
 cgroup-layering disable old
 cgroup-layering reap
 """
