@@ -50,7 +50,7 @@ def _shutdown(guest: Guest, name: str) -> float:
     """Seconds from the request to the machine's end."""
     lab("restore", guest.suite, name)
     with contextlib.suppress(DemoError):  # the connection is gone before the answer
-        guest.run(f"echo '<1>{REQUEST}' > /dev/kmsg; systemctl poweroff", timeout=30)
+        guest.run(f"echo '<1>{REQUEST}' > /dev/kmsg; systemctl --no-block poweroff", timeout=30)
     deadline = time.monotonic() + _PATIENCE
     while vm.state(guest.suite) != "shut off":
         if time.monotonic() > deadline:
