@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A plan in a file: what was decided and what was asked for, so that a later run does exactly that or nothing.
 
-The file is no order to obey: the plan is made anew and compared with it, so what a forged file could do is to forbid
-restarts. A service is the same if its verdict, tracking and the texts of its two files are.
+The file is no order to obey: the plan is made anew, with the options that the file names, and compared with it. So a
+forged file can forbid restarts and can choose among the options of `plan`, those that accept a loss included; it can't
+bring in a line of its own. A service is the same if its verdict, tracking and the texts of its two files are.
 """
 
 from __future__ import annotations
