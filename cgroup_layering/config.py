@@ -16,6 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from cgroup_layering.errors import CgroupLayeringError
+from cgroup_layering.holding.declared import BadHold, read_hold
+from cgroup_layering.holding.hostcheck import check
+from cgroup_layering.holding.locating import line_of
+from cgroup_layering.holding.model import Hold, Holds
 from cgroup_layering.lifetime.rules import DEFAULT, BadRule, Rule, parse_rule
 from cgroup_layering.policy import Exclusion, excluded_by
 from cgroup_layering.spans import parse_size, parse_span
@@ -57,6 +61,8 @@ class Config:
     autos: tuple[tuple[str, bool], ...] = ()
     """Globs of service names, and whether that holds for them; the last that matches counts."""
     exclusions: tuple[Exclusion, ...] = ()
+    holds: Holds = field(default_factory=Holds)
+    """Persistent resources; a bad declaration is a sentence there and spoils nothing else."""
 
     @property
     def layers_new(self) -> bool:
@@ -82,30 +88,36 @@ def load(store: Store) -> Config:
     for _, path in sorted(chosen.items()):
         text = store.read(path)
         if text is not None:
-            config = merge(config, text, path)
+            config = merge(config, text, path, store)
     return config
 
 
-def merge(config: Config, text: str, path: Path) -> Config:
-    """`config` with what one file says over it. Raises ConfigError with the file and the line."""
+def merge(config: Config, text: str, path: Path, store: Store | None = None) -> Config:
+    """`config` with what one file says over it. Raises ConfigError with the file and the line.
+
+    Declared resources are held against the host below the store's root, if there is one.
+    """
     try:
         document = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, UnicodeEncodeError) as error:
         found = re.search(r"line (\d+)", str(error))
         reason = re.sub(r" \(at .*\)$", "", str(error))
         raise ConfigError(path, int(found[1]) if found else 0, reason) from error
-    return _Reader(text, path).merge(config, document)
+    return _Reader(text, path, store).merge(config, document)
 
 
 class _Reader:
     """One file; knows the line of a key, which tomllib does not tell."""
 
-    def __init__(self, text: str, path: Path) -> None:
+    def __init__(self, text: str, path: Path, store: Store | None) -> None:
         self._lines = text.splitlines()
         self._path = path
+        self._store = store
 
     def merge(self, config: Config, document: Mapping[str, Any]) -> Config:
-        self._only(document, ("layering", "lifetime", "reap"))
+        self._only(document, ("layering", "lifetime", "reap", "hold"))
+        for owner, table in self._table(document, "hold").items():
+            config = replace(config, holds=config.holds.over(owner, self._hold(owner, table)))
         config = self._layering(config, self._table(document, "layering"))
         lifetime = self._table(document, "lifetime")
         reap = self._table(document, "reap")
@@ -137,6 +149,15 @@ class _Reader:
             raise self._error("exclude", "`exclude` takes a list of names or globs in quotes")
         exclusions = tuple(Exclusion(glob, self._path) for glob in globs)
         return replace(config, autos=config.autos + autos, exclusions=config.exclusions + exclusions)
+
+    def _hold(self, owner: str, table: object) -> Hold | str:
+        try:
+            found = read_hold(owner, table)
+            if self._store is not None:
+                check(found, self._store)
+        except BadHold as error:
+            return str(ConfigError(self._path, line_of(self._lines, owner, error.keys), error.reason))
+        return found
 
     def _error(self, key: str, reason: str) -> ConfigError:
         quoted = re.escape(key)

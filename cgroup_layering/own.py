@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from cgroup_layering.holding.model import Hold, from_json
 from cgroup_layering.model import OwnFiles, Tracking
 from cgroup_layering.naming import split_layer
 from cgroup_layering.unitfile import Setting, UnitFiles, parse
@@ -47,11 +48,22 @@ def is_ours(text: str, path: Path) -> bool:
     return "Unit" in facts(text, path)
 
 
-def read_back(path: Path, slice_text: str, drop_in_text: str | None, linked: bool = False) -> OwnFiles | None:
+def declaration(text: str, path: Path) -> Hold | None:
+    """What a holder's file of ours was made from."""
+    return from_json(facts(text, path).get("Declaration", ""))
+
+
+def read_back(
+    path: Path,
+    slice_text: str,
+    drop_in_text: str | None,
+    linked: bool = False,
+    held: tuple[tuple[Path, str], ...] = (),
+) -> OwnFiles | None:
     """The layering that a slice file describes, or None where the file is not ours.
 
     `path` is the slice file as seen from the host; `drop_in_text` None where that file is missing or foreign; `linked`
-    whether its boot link is there.
+    whether its boot link is there; `held` are the holder's file and those of its mounts.
     The layer's name must lead to the unit that the section names: a copied file is nobody's.
     """
     said = facts(slice_text, path)
@@ -59,6 +71,7 @@ def read_back(path: Path, slice_text: str, drop_in_text: str | None, linked: boo
     if named is None or said.get("Unit") != named[0]:
         return None
     tracking = said.get("Tracking", "")
+    hold = next((found for file, text in held if (found := declaration(text, file)) is not None), None)
     return OwnFiles(
         unit=named[0],
         layer=path.name,
@@ -74,6 +87,8 @@ def read_back(path: Path, slice_text: str, drop_in_text: str | None, linked: boo
         wanted_by=BOOT_TARGET if said.get("WantedBy") == BOOT_TARGET else "",
         linked=linked,
         limits=said.get("LayerLimits") != "no",
+        hold=hold,
+        held=held,
         systemd=int(release) if (release := said.get("Systemd", "")).isdecimal() else 0,
     )
 
