@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from cgroup_layering.holding.model import Hold
+from cgroup_layering.holding.names import holder_name, mount_name
 from cgroup_layering.unitfile import UnitFiles
 
 
@@ -76,6 +78,10 @@ class OwnFiles:
     """Whether that link is there."""
     limits: bool = True
     systemd: int = 0
+    hold: Hold | None = None
+    """The persistent resources that its holder realises, as the holder's file says."""
+    held: tuple[tuple[Path, str], ...] = ()
+    """Our holder and mount units beside the slice file, with their texts."""
 
     @property
     def complete(self) -> bool:
@@ -209,6 +215,24 @@ class Layering:
     wanted_by: str = ""
     limits: bool = True
     systemd: int = 0
+    hold: Hold | None = None
+    """The persistent resources of the service."""
+    early: bool = False
+    """Whether the service may start before the host is up (DefaultDependencies=no)."""
+
+    @property
+    def held(self) -> tuple[str, ...]:
+        """The holder and the mount units that go with the layer, in the order in which they are written."""
+        if self.hold is None:
+            return ()
+        return holder_name(self.hold.owner), *(mount_name(one.path) for one in self.hold.tmpfs)
+
+    @property
+    def holders(self) -> tuple[tuple[str, str], ...]:
+        """What makes the service's start wait for its holders: directives of [Unit] and their values."""
+        if self.hold is None:
+            return ()
+        return (("Requires" if self.hold.required else "Wants", holder_name(self.hold.owner)),)
 
 
 @dataclass(frozen=True, slots=True)

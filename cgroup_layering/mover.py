@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 
 from cgroup_layering.effective.quantities import sentence
 from cgroup_layering.health import invocations, unhealthy
+from cgroup_layering.holding.leaving import stop_holders
 from cgroup_layering.kernel.cgroupfs import CgroupFS
 from cgroup_layering.model import Host, ServicePlan
 from cgroup_layering.moving import Progress, State, run_jobs, states
@@ -120,6 +121,8 @@ class Mover:
             # Files that an earlier run wrote go too: it is the layer that the service does not start in.
             if service.layering is not None:
                 remove_files(self._store, unit, service.layering.layer)
+        if any(service.layering is not None and service.layering.hold for service in services.values()):
+            stop_holders(manager, self._store, self._timeout)
         manager.reload()
         for unit in services:
             manager.reset_failed(unit)

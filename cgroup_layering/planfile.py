@@ -3,7 +3,7 @@
 
 The file is no order to obey: the plan is made anew, with the options that the file names, and compared with it. So a
 forged file can forbid restarts and can choose among the options of `plan`, those that accept a loss included; it can't
-bring in a line of its own. A service is the same if its verdict, tracking and the texts of its two files are.
+bring in a line of its own. A service is the same if its verdict, tracking and the texts of its files are.
 """
 
 from __future__ import annotations
@@ -76,11 +76,11 @@ class Saved:
 
 
 def print_of(service: ServicePlan) -> str:
-    """What makes a service's plan the same: verdict, tracking, layer and both texts, less the migration's id."""
+    """What makes a service's plan the same: verdict, tracking, layer and all texts, less the migration's id."""
     if service.layering is None:
         return f"refused: {','.join(reason.code for reason in service.reasons)}"
     same = replace(service.layering, migration="")
-    text = f"{render.slice_text(same)}\0{render.drop_in_text(same)}"
+    text = "\0".join((render.slice_text(same), render.drop_in_text(same), *render.hold_texts(same).values()))
     digest = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
     return f"{service.change} {same.tracking} {digest}"
 

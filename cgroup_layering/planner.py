@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cgroup_layering import render
 from cgroup_layering._version import __version__
 from cgroup_layering.config import Config
+from cgroup_layering.holding.model import Hold, Holds
 from cgroup_layering.lifetime.rules import Kind, parse_rule
 from cgroup_layering.lifting import Choice, lift
 from cgroup_layering.model import (
@@ -50,8 +52,15 @@ class Request:
     """The rule that the named units get; None leaves theirs."""
     config: Config | None = None
     """What the administrator's files say of units without a rule, and what they exclude; None leaves all as it is."""
+    holds: Holds | None = None
+    """What is declared where `config` is None; None leaves it as it is."""
     ignore_path_rules: bool = False
     accept_oom_policy_loss: bool = False
+
+    @property
+    def declared(self) -> Holds | None:
+        """The declarations of persistent resources; None where nobody looked."""
+        return self.config.holds if self.config is not None else self.holds
 
 
 def plan(host: Host, request: Request) -> Plan:
@@ -97,6 +106,8 @@ def _plan_service(facts: ServiceFacts, host: Host, request: Request) -> ServiceP
         wanted_by=_wanted_by(facts, request),
         limits=_limits(facts, request),
         systemd=host.version,
+        hold=_hold(facts, request),
+        early=not facts.default_dependencies,
     )
     timing, reasons = _timing(facts, host, layering)
     return ServicePlan(
@@ -108,6 +119,7 @@ def _plan_service(facts: ServiceFacts, host: Host, request: Request) -> ServiceP
             *((keyed[0],) if keyed else ()),
             *_surroundings(facts),
             *((excluded,) if excluded is not None else ()),
+            *_hold_notes(facts.unit, layering, request),
         ),
         change=_change(facts, layering, request.folder),
         timing=timing,
@@ -135,6 +147,25 @@ def _wanted_by(facts: ServiceFacts, request: Request) -> str:
         return facts.own.wanted_by if facts.own else ""
     rule = parse_rule(own_rule) if own_rule or request.config is None else request.config.rule_for(facts.unit)
     return BOOT_TARGET if rule.kind is Kind.FOREVER else ""
+
+
+def _hold(facts: ServiceFacts, request: Request) -> Hold | None:
+    """What is declared; a declaration that can't be taken leaves things as they are."""
+    holds = request.declared
+    if holds is None or facts.unit in holds.bad:
+        return facts.own.hold if facts.own else None
+    return holds.good.get(facts.unit)
+
+
+def _hold_notes(unit: str, layering: Layering, request: Request) -> Iterator[Reason]:
+    holds = request.declared
+    if holds is not None and unit in holds.bad:
+        stays = "its holder stays as it is" if layering.hold is not None else "it gets no holder"
+        yield Reason("hold-bad", f"The resources declared for {unit} can't be taken, so {stays}: {holds.bad[unit]}")
+    elif layering.hold is not None and layering.hold.tmpfs and layering.tracking is Tracking.INSTANCE:
+        paths = ", ".join(one.path for one in layering.hold.tmpfs)
+        text = f"What an instance of {unit} writes to {paths} itself is charged to that instance until it ends."
+        yield Reason("hold-tmpfs", text)
 
 
 def _excluded(unit: str, request: Request) -> Reason | None:
@@ -181,6 +212,9 @@ def _change(facts: ServiceFacts, layering: Layering, folder: Path) -> Change:
         return Change.ADD
     # Only what the files do counts: a newer version of the tool or of systemd alone is no reason to write.
     if bool(layering.wanted_by) != own.linked:
+        return Change.UPDATE
+    held = {path.name: text for path, text in own.held}
+    if held != render.hold_texts(replace(layering, version=own.version)):
         return Change.UPDATE
     same = replace(layering, version=own.version, systemd=own.systemd, folder_created=own.folder_created)
     if own.slice_text != render.slice_text(same) or own.drop_in_text != render.drop_in_text(same):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from cgroup_layering.holding.names import owner_of
 from cgroup_layering.model import Host, Reason, ServiceFacts, Timing
 from cgroup_layering.naming import NameTooLong, ancestors, layer_name
 from cgroup_layering.restarting import closure
@@ -91,6 +92,9 @@ def refusal(facts: ServiceFacts, host: Host) -> Reason | None:
 
 def _refusals(facts: ServiceFacts, host: Host) -> Iterator[Reason]:
     unit = facts.unit
+    owner = owner_of(unit)
+    if owner is not None:
+        yield Reason("holder", f"{unit} is the holder of {owner}: it is ours, and runs inside that layer.")
     if facts.load_state == "template":
         yield Reason("template", f"{unit} is a template; its instances are layered, one by one.")
     if facts.load_state == "alias":

@@ -13,7 +13,9 @@ from cgroup_layering.unitpaths import ETC, RUN
 
 
 def remove_files(store: Store, unit: str, layer: str, folders: Iterable[Path] = (ETC, RUN)) -> bool:
-    """Remove our files of one service: drop-in, its folder if we made it, link, slice last; whether there were any.
+    """Remove our files of one service: drop-in, its folder if we made it, holder and mounts, link, slice last.
+
+    Out: whether there were any.
 
     The slice file goes last: it is what says that the rest is ours, should the power fail in between.
     """
@@ -25,6 +27,7 @@ def remove_files(store: Store, unit: str, layer: str, folders: Iterable[Path] = 
         drop_in = drop_in_path(folder, unit)
         if store.own_drop_in(drop_in) is not None:
             gone |= store.remove(drop_in)
+        gone |= remove_held(store, folder, unit)
         if ours and text is not None and facts(text, slice_file).get("FolderCreated") == "yes":
             store.sweep(drop_in.parent)
             store.remove_folder(drop_in.parent)
@@ -32,6 +35,14 @@ def remove_files(store: Store, unit: str, layer: str, folders: Iterable[Path] = 
             remove_boot_link(store, slice_file, listed="WantedBy" in facts(text, slice_file))
             gone |= store.remove(slice_file)
     return gone
+
+
+def remove_held(store: Store, folder: Path, owner: str) -> bool:
+    """Remove our holder of a service or domain, and before it the mount units that it names; whether there was one."""
+    held = store.held(folder, owner)
+    for path, _ in reversed(held):
+        store.remove(path)
+    return bool(held)
 
 
 def astray(store: Store) -> list[Path]:
@@ -45,8 +56,10 @@ def remove_stray_drop_ins(store: Store) -> list[str]:
     units = []
     for path in astray(store):
         if store.remove(path):
+            unit = path.parent.name.removesuffix(".d")
             store.remove_folder(path.parent)
-            units.append(path.parent.name.removesuffix(".d"))
+            remove_held(store, path.parent.parent, unit)
+            units.append(unit)
     return units
 
 

@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from cgroup_layering.errors import CgroupLayeringError
+from cgroup_layering.holding.names import holder_name, mount_name
 from cgroup_layering.model import OwnFiles
 from cgroup_layering.naming import split_layer
-from cgroup_layering.own import DROP_IN, boot_link, drop_in_path, is_ours, read_back
+from cgroup_layering.own import DROP_IN, boot_link, declaration, drop_in_path, facts, is_ours, read_back
 from cgroup_layering.unitfile import SIZE_LIMIT
 from cgroup_layering.unitpaths import ETC, RUN
 
@@ -266,7 +267,26 @@ class Store:
         drop_in = self.own_drop_in(drop_in_path(path.parent, own.unit))
         if drop_in is not None and f"Slice={path.name}" not in drop_in.splitlines():
             drop_in = None
-        return read_back(path, text, drop_in, self.has_link(boot_link(path), path))
+        return read_back(path, text, drop_in, self.has_link(boot_link(path), path), self.held(path.parent, own.unit))
+
+    def held(self, folder: Path, owner: str) -> tuple[tuple[Path, str], ...]:
+        """Our holder of a service or domain in a folder, and the mount units that its declaration names; with texts."""
+        holder = folder / holder_name(owner)
+        text = self._own_unit(holder, owner)
+        if text is None:
+            return ()
+        hold = declaration(text, holder)
+        mounts = [folder / mount_name(one.path) for one in hold.tmpfs] if hold is not None else []
+        found = [(path, self._own_unit(path, owner)) for path in mounts]
+        return ((holder, text), *((path, known) for path, known in found if known is not None))
+
+    def _own_unit(self, path: Path, owner: str) -> str | None:
+        """The text of a unit file that says of itself that it is ours and this owner's."""
+        try:
+            text = self.read(path)
+        except StoreError:
+            return None
+        return text if text is not None and facts(text, path).get("Unit") == owner else None
 
     def own_drop_in(self, path: Path) -> str | None:
         """The text of a drop-in if it is ours."""

@@ -13,6 +13,8 @@ from cgroup_layering import render
 from cgroup_layering.effective.quantities import sentence
 from cgroup_layering.effective.readback import ReadBack, read_properties
 from cgroup_layering.errors import CgroupLayeringError
+from cgroup_layering.holding.leaving import stop_holders
+from cgroup_layering.holding.names import owner_of
 from cgroup_layering.model import Change, Layering, OwnFiles, ServiceFacts, ServicePlan
 from cgroup_layering.own import boot_link, drop_in_path, with_folder_created
 from cgroup_layering.store import Store
@@ -63,6 +65,7 @@ class FileTransaction:
         self._store = store
         self._folder = folder
         self._steps: list[_Step] = []
+        self._holder_gone = False
 
     def write(self, layering: Layering) -> None:
         """Write the files of a layering: the slice first, so that any prefix of the writes is valid.
@@ -70,17 +73,27 @@ class FileTransaction:
         A boot link is made after the slice file lists it, and removed before that ceases to.
         """
         texts = render.slice_text(layering), render.drop_in_text(layering)
-        self._group(layering.unit, layering.layer, *texts, bool(layering.wanted_by))
+        self._group(layering.unit, layering.layer, *texts, bool(layering.wanted_by), render.hold_texts(layering))
 
     def copy(self, own: OwnFiles) -> None:
         """Write the files that a service has elsewhere, in the same order; both must be there."""
         created = not self._store.has_folder(drop_in_path(self._folder, own.unit).parent)
         text = with_folder_created(own.slice_text, created)
-        self._group(own.unit, own.layer, text, own.drop_in_text or "", bool(own.wanted_by))
+        held = {path.name: text for path, text in own.held}
+        self._group(own.unit, own.layer, text, own.drop_in_text or "", bool(own.wanted_by), held)
 
-    def _group(self, unit: str, layer: str, slice_text: str, drop_in_text: str, at_boot: bool) -> None:
+    def _group(
+        self, unit: str, layer: str, slice_text: str, drop_in_text: str, at_boot: bool, held: Mapping[str, str]
+    ) -> None:
         slice_file, drop_in = self._folder / layer, drop_in_path(self._folder, unit)
         link = boot_link(slice_file)
+        former = [path for path, _ in self._store.held(self._folder, unit) if path.name not in held]
+        if former and not held:
+            # Before its files go the service must not ask for the holder any more.
+            self._make_folder(unit, drop_in.parent)
+            self._file(unit, drop_in, drop_in_text)
+        for path in reversed(former):
+            self._remove(unit, path)
         if not at_boot and self._store.has_link(link, slice_file):
             self._steps.append(_Step(unit, link, str(slice_file), _Kind.LINK))
             self._store.remove_link(link, slice_file)
@@ -90,8 +103,21 @@ class FileTransaction:
             self._make_folder(unit, link.parent)
             self._steps.append(_Step(unit, link, None, _Kind.LINK))
             self._store.link(link, slice_file)
+        # After the slice file that lists them, and before the drop-in that asks for the holder.
+        for name, text in held.items():
+            self._file(unit, self._folder / name, text)
         self._make_folder(unit, drop_in.parent)
         self._file(unit, drop_in, drop_in_text)
+
+    def stop_holders(self, manager: Manager) -> None:
+        """End the holders whose files this has removed; before the reload. Raises BusError."""
+        if self._holder_gone:
+            stop_holders(manager, self._store)
+
+    def _remove(self, unit: str, path: Path) -> None:
+        self._holder_gone |= owner_of(path.name) is not None
+        self._steps.append(_Step(unit, path, self._store.read(path)))
+        self._store.remove(path)
 
     def _make_folder(self, unit: str, path: Path) -> None:
         if not self._store.has_folder(path):
@@ -121,6 +147,7 @@ class FileTransaction:
                 self._store.make_folder(step.path.parent)
                 self._store.link(step.path, self._folder / step.path.name)
             elif step.before is None:
+                self._holder_gone |= owner_of(step.path.name) is not None
                 self._store.remove(step.path)
             else:
                 self._store.write(step.path, step.before)
@@ -153,6 +180,7 @@ def write_plan(
             if service.layering is not None:
                 transaction.write(service.layering)
         if manager is not None and reload:
+            transaction.stop_holders(manager)
             manager.reload()
     except BaseException:
         transaction.undo()
@@ -231,5 +259,6 @@ def _undo(transaction: FileTransaction, manager: Manager, outcome: Outcome, wron
     if not wrong:
         return
     transaction.undo(wrong)
+    transaction.stop_holders(manager)
     manager.reload()
     outcome.written = [unit for unit in outcome.written if unit not in wrong]

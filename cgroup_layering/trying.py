@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cgroup_layering.errors import CgroupLayeringError
+from cgroup_layering.holding.names import holder_name
 from cgroup_layering.model import Change, Plan, ServicePlan
 from cgroup_layering.naming import slice_path
 from cgroup_layering.own import boot_link, drop_in_path
@@ -64,6 +65,8 @@ class Tried:
     folder_created: bool
     link: Path | None = None
     """Of a layer that comes with the boot."""
+    holder: str = ""
+    """The unit that realises its persistent resources; empty for none."""
 
     @property
     def cgroup(self) -> str:
@@ -79,9 +82,10 @@ def tried(services: Iterable[ServicePlan]) -> list[Tried]:
         if layering is None:
             continue
         drop_in = drop_in_path(RUN, service.unit)
-        files = (drop_in, RUN / layering.layer)
+        files = (drop_in, *(RUN / name for name in reversed(layering.held)), RUN / layering.layer)
         link = boot_link(RUN / layering.layer) if layering.wanted_by else None
-        found.append(Tried(service.unit, layering.layer, files, drop_in.parent, layering.folder_created, link))
+        holder = holder_name(layering.hold.owner) if layering.hold is not None else ""
+        found.append(Tried(service.unit, layering.layer, files, drop_in.parent, layering.folder_created, link, holder))
     return found
 
 

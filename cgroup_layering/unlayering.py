@@ -6,12 +6,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from cgroup_layering.errors import KernelFileError
+from cgroup_layering.holding.leaving import left_behind, stop_holders
 from cgroup_layering.kernel.cgroupfs import CgroupFS
 from cgroup_layering.kernel.latch import latch
 from cgroup_layering.model import OwnFiles, Tracking
 from cgroup_layering.moving import Progress, run_jobs, states
 from cgroup_layering.naming import slice_path
-from cgroup_layering.removal import remove_boot_link, remove_files, remove_stray_drop_ins
+from cgroup_layering.removal import remove_boot_link, remove_files, remove_held, remove_stray_drop_ins
 from cgroup_layering.stopping import layers_there, stop_empty
 from cgroup_layering.store import Store
 from cgroup_layering.systemd.manager import SERVICE, UNIT, Manager
@@ -81,6 +82,7 @@ class Unlayerer:
             else:
                 self._remove(files, stays, outcome)
         outcome.removed.extend(remove_stray_drop_ins(self._store))
+        stop_holders(self._manager, self._store, self._timeout)
         # Always: a run that was cut off after its last removal left the reload to this one.
         self._manager.reload()
         trackings = {files.unit: files.tracking for files in own}
@@ -99,6 +101,9 @@ class Unlayerer:
                 why = kept.get(unit, f"{unit} leaves its layer at its next start.")
                 outcome.pending[unit] = f"{why} Until then its limits hold."
         self.stop_empty_layers(outcome)
+        for files in own:
+            if files.hold is not None and self._store.own().get(files.unit) is None:
+                outcome.remarks.extend(left_behind(files.hold, self._store))
         return outcome
 
     def _control_groups(self, units: Iterable[str]) -> dict[str, str]:
@@ -122,6 +127,7 @@ class Unlayerer:
             drop_in = files.drop_in if files.drop_in.is_relative_to(RUN) else None
             if drop_in is not None and self._store.remove(drop_in):
                 self._store.remove_folder(drop_in.parent)
+                remove_held(self._store, RUN, files.unit)
             outcome.remarks.append(
                 f"{RUN / files.layer} holds the limits of the running instance of {files.unit}; it goes with "
                 f"`cgroup-layering disable --now {files.unit}`, with an update after its end or at the next boot."

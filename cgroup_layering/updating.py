@@ -7,6 +7,8 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from cgroup_layering.errors import KernelFileError
+from cgroup_layering.holding.leaving import left_behind
+from cgroup_layering.holding.model import Holds
 from cgroup_layering.host import Reader
 from cgroup_layering.kernel.cgroupfs import CgroupFS
 from cgroup_layering.kernel.latch import unlatch
@@ -25,7 +27,11 @@ from cgroup_layering.upkeep import Action, Item, Subject, decide
 class Updater:
     """One run of `update`, from the look to the end under the lock of those who write unit files."""
 
-    def __init__(self, store: Store, manager: Manager, fs: CgroupFS, timeout: float = 60.0) -> None:
+    def __init__(
+        self, store: Store, manager: Manager, fs: CgroupFS, timeout: float = 60.0, holds: Holds | None = None
+    ) -> None:
+        """`holds` are the resources that are declared now; None leaves holders as they are."""
+        self._holds = holds
         self._store = store
         self._manager = manager
         self._fs = fs
@@ -47,7 +53,7 @@ class Updater:
                 continue  # a copy in /run that /etc hides
             inside, exists = self._populated(files.layer), self._fs.exists(slice_path(files.layer))
             subject = Subject(files, host.services.get(primaries.get(files.unit, "")), inside, exists, elsewhere)
-            items.append(decide(subject, host, layered))
+            items.append(decide(subject, host, layered, self._holds))
             if items[-1].action is Action.MOVE:
                 layered.add(items[-1].unit)  # two units may have become aliases of one
         return sorted(items, key=lambda item: (item.own.unit, item.own.layer))
@@ -110,6 +116,8 @@ class Updater:
             outcome = self._remove(going)
         elif plans or unread or reload:
             try:
+                for transaction, _ in transactions.values():
+                    transaction.stop_holders(self._manager)
                 self._manager.reload()
             except BaseException:
                 for transaction, _ in transactions.values():
@@ -178,6 +186,9 @@ class Updater:
         for plan in sound:
             if plan.timing not in (Timing.IN_PLACE, Timing.NEXT_START) or plan.reasons:
                 outcome.pending.setdefault(plan.unit, f"{plan.unit} gets into its layer at its next start.")
+        for item, plan in _written(items):
+            if item.own.hold is not None and (plan.layering is None or plan.layering.hold is None):
+                outcome.remarks.extend(left_behind(item.own.hold, self._store))
         for item in items:
             if item.action is Action.WAIT:
                 outcome.pending[item.unit] = item.why

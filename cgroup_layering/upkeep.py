@@ -9,6 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from cgroup_layering import render
+from cgroup_layering.holding.model import Holds
 from cgroup_layering.model import Change, Host, OwnFiles, Reason, ServiceFacts, ServicePlan, Verdict
 from cgroup_layering.own import drop_in_path
 from cgroup_layering.planner import Request, plan
@@ -21,6 +22,7 @@ class Case(StrEnum):
 
     CURRENT = "current"
     CHANGED = "changed"
+    DECLARED = "declared"
     SYSTEMD = "systemd"
     PARENT = "parent"
     RENAMED = "renamed"
@@ -104,8 +106,11 @@ class Item:
         return self.action in (Action.UNLAYER, Action.MOVE)
 
 
-def decide(subject: Subject, host: Host, layered: Collection[str]) -> Item:
-    """What became of one layering. `layered` are the units that have a complete one."""
+def decide(subject: Subject, host: Host, layered: Collection[str], holds: Holds | None = None) -> Item:
+    """What became of one layering. `layered` are the units that have a complete one.
+
+    `holds` are the resources that are declared now; None leaves holders as they are.
+    """
     own, facts = subject.own, subject.facts
     if subject.drop_in_elsewhere:
         return _leftover(subject)
@@ -124,7 +129,7 @@ def decide(subject: Subject, host: Host, layered: Collection[str]) -> Item:
     if facts.unit != own.unit and facts.unit in layered:
         text = f"{own.unit} is an alias of {facts.unit} now, which has a layer of its own."
         return Item(own.unit, own, Case.RENAMED, Action.UNLAYER, text)
-    return _planned(own, facts, host)
+    return _planned(own, facts, host, holds)
 
 
 def _leftover(subject: Subject) -> Item:
@@ -148,14 +153,14 @@ def _incomplete(subject: Subject, facts: ServiceFacts) -> Item:
     return Item(own.unit, own, Case.REVERTED, Action.UNLAYER, text)
 
 
-def _planned(own: OwnFiles, facts: ServiceFacts, host: Host) -> Item:
+def _planned(own: OwnFiles, facts: ServiceFacts, host: Host, holds: Holds | None) -> Item:
     moved = facts.unit != own.unit
     refused = refusal(facts, host)
     facts = replace(facts, own=None if moved else own)
-    found = _plan(own, facts, host)
+    found = _plan(own, facts, host, holds)
     if refused is None and found.verdict is Verdict.REFUSED and found.reasons[0].code == "parent-changed":
         moved = True
-        found = _plan(own, replace(facts, own=None), host)
+        found = _plan(own, replace(facts, own=None), host, holds)
     if found.verdict is Verdict.REFUSED or found.layering is None:
         reason = found.reasons[0]
         if reason.code in UNFIT:
@@ -171,24 +176,27 @@ def _planned(own: OwnFiles, facts: ServiceFacts, host: Host) -> Item:
         text = f"{own.unit} is in {facts.parent} now; its layer moves there."
         return Item(own.unit, own, Case.PARENT, Action.MOVE, text, found, slice_only=True)
     if found.change is not Change.NONE:
-        return _changed(own, facts, host, found)
+        return _changed(own, facts, host, found, holds)
     if host.online and facts.slice and facts.slice != own.layer:
         text = f"systemd has not read the files of {own.unit} yet."
         return Item(own.unit, own, Case.UNREAD, Action.RELOAD, text, found)
     return Item(own.unit, own, Case.CURRENT, Action.NONE, plan=found)
 
 
-def _changed(own: OwnFiles, facts: ServiceFacts, host: Host, found: ServicePlan) -> Item:
+def _changed(own: OwnFiles, facts: ServiceFacts, host: Host, found: ServicePlan, holds: Holds | None) -> Item:
     if own.systemd not in (0, host.version):
         then = replace(host, version=own.systemd)
-        if _plan(own, facts, then).change is Change.NONE:
+        if _plan(own, facts, then, holds).change is Change.NONE:
             text = f"The files of {own.unit} were written for systemd {own.systemd}, and this is {host.version}."
             return Item(own.unit, own, Case.SYSTEMD, Action.WRITE, text, found)
+    if _plan(own, facts, host, None).change is Change.NONE:
+        text = f"What is declared for {own.unit} in the configuration has changed."
+        return Item(own.unit, own, Case.DECLARED, Action.WRITE, text, found)
     text = f"The settings of {own.unit} have changed since its files were written."
     return Item(own.unit, own, Case.CHANGED, Action.WRITE, text, found)
 
 
-def _plan(own: OwnFiles, facts: ServiceFacts, host: Host) -> ServicePlan:
+def _plan(own: OwnFiles, facts: ServiceFacts, host: Host, holds: Holds | None) -> ServicePlan:
     """The plan for one service, with all that its layer was given."""
     request = Request(
         tracking=own.tracking,
@@ -196,6 +204,7 @@ def _plan(own: OwnFiles, facts: ServiceFacts, host: Host) -> ServicePlan:
         migration=own.migration,
         folder=own.slice_file.parent,
         lifetime=own.lifetime,
+        holds=holds,
         ignore_path_rules=True,
     )
     (found,) = plan(replace(host, services={facts.unit: facts}), request).services
@@ -206,16 +215,17 @@ def file_changes(item: Item) -> list[tuple[Path, str, str]]:
     """The files that an item changes: path, text before and after; an empty text is a file that is not there."""
     own, changes = item.own, []
     folder = own.slice_file.parent
-    old = {own.slice_file: own.slice_text, own.drop_in: own.drop_in_text or ""}
+    old = {own.slice_file: own.slice_text, own.drop_in: own.drop_in_text or "", **dict(own.held)}
     new: dict[Path, str] = {}
     if item.action in (Action.WRITE, Action.MOVE) and item.plan is not None and item.plan.layering is not None:
         layering = item.plan.layering
         new[folder / layering.layer] = render.slice_text(layering)
         new[drop_in_path(folder, layering.unit)] = render.drop_in_text(layering)
+        new |= {folder / name: text for name, text in render.hold_texts(layering).items()}
     elif item.action is not Action.UNLAYER:
         return []
     elif item.slice_only:
-        del old[own.drop_in]
+        old = {own.slice_file: own.slice_text}
     for path in dict.fromkeys((*new, *old)):
         before, after = old.get(path, ""), new.get(path, "")
         if before != after:

@@ -47,4 +47,5 @@ def _files(own: OwnFiles) -> dict[str, str]:
     files = {str(own.slice_file): own.slice_text}
     if own.drop_in_text is not None:
         files[str(own.drop_in)] = own.drop_in_text
+    files |= {str(path): text for path, text in own.held}
     return files

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from cgroup_layering.cli.session import Session
 from cgroup_layering.errors import ExitCode
+from cgroup_layering.holding.state import forget
 from cgroup_layering.host import NoSuchUnit
 from cgroup_layering.model import Host, OwnFiles, ServiceFacts, Tracking
 from cgroup_layering.naming import split_layer
@@ -33,6 +34,7 @@ def take_out(session: Session, own: Sequence[OwnFiles], now: bool, timeout: floa
         for files in own:
             if remove_files(session.store, files.unit, files.layer):
                 outcome.removed.append(files.unit)
+            forget(session.store, files.unit)
         outcome.removed.extend(remove_stray_drop_ins(session.store))
         show_outcome(outcome, output, "Took out of their layers:")
         return ExitCode.OK
@@ -47,7 +49,8 @@ def take_out(session: Session, own: Sequence[OwnFiles], now: bool, timeout: floa
 def paths(own: OwnFiles) -> str:
     """What is ours for a service, for a sentence."""
     link = f", {boot_link(own.slice_file)}" if own.linked else ""
-    return f"{own.slice_file}{link} and {own.drop_in}"
+    held = "".join(f", {path}" for path, _ in own.held)
+    return f"{own.slice_file}{link}{held} and {own.drop_in}"
 
 
 def leftover(facts: ServiceFacts) -> OwnFiles | None:

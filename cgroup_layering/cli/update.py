@@ -9,7 +9,9 @@ import click
 
 from cgroup_layering.cli.options import output_options, units_argument
 from cgroup_layering.cli.session import Session
+from cgroup_layering.config import ConfigError, load
 from cgroup_layering.errors import ExitCode
+from cgroup_layering.holding.model import Holds
 from cgroup_layering.naming import is_glob
 from cgroup_layering.output.tables import Output
 from cgroup_layering.output.updates import show_diff, show_updated
@@ -27,7 +29,7 @@ def command(units: tuple[str, ...], dry_run: bool, output: Output) -> int:
     """
     session = Session(action="change unit files", write=not dry_run)
     assert session.manager is not None  # noqa: S101 - update has no --root
-    updater = Updater(session.store, session.manager, session.fs)
+    updater = Updater(session.store, session.manager, session.fs, holds=_holds(session, output))
     if dry_run:
         show_diff(updater.look(_chosen(session, units, output)), output)
         return ExitCode.OK
@@ -35,6 +37,15 @@ def command(units: tuple[str, ...], dry_run: bool, output: Output) -> int:
     outcome = updater.run(items)
     show_updated(items, outcome, output)
     return ExitCode.OK if outcome.ok else ExitCode.FAILURE
+
+
+def _holds(session: Session, output: Output) -> Holds | None:
+    """What is declared; a configuration that can't be read must not keep layers from being brought up to date."""
+    try:
+        return load(session.store).holds
+    except ConfigError as error:
+        output.complain(f"{error} Holders are left as they are.")
+        return None
 
 
 def _chosen(session: Session, words: tuple[str, ...], output: Output) -> set[str] | None:

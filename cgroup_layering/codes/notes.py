@@ -18,6 +18,23 @@ NOTES = (
         sources=("cgroup-layering.toml(5)",),
     ),
     Code(
+        "hold-bad",
+        Kind.NOTE,
+        summary="The configuration declares persistent resources of the service that can't be taken.",
+        means="The sentence names the file and line. The service is layered without them, or keeps those that it has.",
+        remedy="Mend the declaration, then run `cgroup-layering update UNIT`.",
+        sources=("cgroup-layering.toml(5)",),
+    ),
+    Code(
+        "hold-tmpfs",
+        Kind.NOTE,
+        summary="The service gets a tmpfs that outlives its instances, and has *instance* tracking.",
+        means="What an instance writes there itself is charged to that instance until it ends, then to the layer.",
+        matters="First and later instances are equal only as far as their contents come from the holder (`from`).",
+        remedy="Nothing is to be done; *service* tracking charges all of it to the layer at once.",
+        sources=("cgroup-layering.toml(5)",),
+    ),
+    Code(
         "path-rule",
         Kind.EITHER,
         summary=(

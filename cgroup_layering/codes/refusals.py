@@ -62,6 +62,14 @@ REFUSALS = (
         remedy="Look at the file. Move it away if it is not needed, then try again.",
     ),
     Code(
+        "holder",
+        Kind.REFUSAL,
+        summary="The unit is a holder of ours, which makes and loads the persistent resources of a service.",
+        means="It runs inside that service's layer already.",
+        remedy="Nothing is to be done.",
+        sources=("cgroup-layering.toml(5)",),
+    ),
+    Code(
         "masked",
         Kind.REFUSAL,
         summary="The unit is masked, so it never runs.",

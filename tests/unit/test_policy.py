@@ -41,6 +41,7 @@ REFUSED: dict[str, tuple[str, ServiceFacts, dict[str, Any]]] = {
     "concurrency": ("concurrency", facts(), {"concurrency_slices": frozenset(("system.slice",))}),
     "concurrency above": ("concurrency", facts("Slice=a-b.slice"), {"concurrency_slices": frozenset(("a.slice",))}),
     "too long": ("name-too-long", facts(unit="x" * 240 + ".service"), {}),
+    "holder": ("holder", facts(unit="cgroup-layering-hold@a.service.service"), {}),
     "obstacle": ("symlink", facts(obstacle=Reason("symlink", "hello.service cannot be layered: a link.")), {}),
 }
 
