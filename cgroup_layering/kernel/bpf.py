@@ -117,6 +117,11 @@ def _bpftool(tool: str, *words: str) -> str:
     return done.stdout
 
 
+def bpftool(*words: str) -> str:
+    """The output of `bpftool --json WORDS`, mounting nothing. Raises BpfUnavailable."""
+    return _bpftool(_tool(TOOL_PATH), *words)
+
+
 @contextlib.contextmanager
 def pinned(program: Path, *words: str) -> Iterator[Path]:
     """What `bpftool WORDS PROGRAM` makes of a program, under a name that is gone afterwards. Raises BpfUnavailable."""

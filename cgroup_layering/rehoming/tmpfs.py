@@ -28,7 +28,7 @@ def recopy(path: Path, identity: tuple[int, int]) -> int:
             raise UnreadableFile(path, "another file has taken its place meanwhile")
         if status.st_nlink != 1:
             raise UnreadableFile(path, f"it has {status.st_nlink} names, and the others would keep the old pages")
-        folder = _folder(path.parent)
+        folder = open_folder(path.parent, os.O_PATH)
         try:
             return _replace(path, old, status, folder)
         finally:
@@ -37,13 +37,14 @@ def recopy(path: Path, identity: tuple[int, int]) -> int:
         os.close(old)
 
 
-def _folder(path: Path) -> int:
-    """A descriptor for a folder, reached without following a symbolic link."""
-    flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-    fd = os.open("/", flags)
-    for part in path.parts[1:]:
+def open_folder(path: Path, how: int = os.O_RDONLY) -> int:
+    """A descriptor for a folder, reached without following a symbolic link. Raises OSError."""
+    flags = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open("/", flags | os.O_PATH)
+    parts = path.parts[1:]
+    for number, part in enumerate(parts, 1):
         try:
-            inner = os.open(part, flags, dir_fd=fd)
+            inner = os.open(part, flags | (how if number == len(parts) else os.O_PATH), dir_fd=fd)
         finally:
             os.close(fd)
         fd = inner
