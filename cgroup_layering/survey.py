@@ -38,6 +38,8 @@ class Standing:
     layer_bytes: int | None
     instance_bytes: int | None
     drift: str = ""
+    holder: str = ""
+    """How the holder of its persistent resources stands, in words; empty for none."""
 
     @property
     def outlived_bytes(self) -> int | None:

@@ -9,9 +9,10 @@ import click
 
 from cgroup_layering.cli.options import output_options, units_argument
 from cgroup_layering.cli.session import Session
-from cgroup_layering.config import load
+from cgroup_layering.config import Config, load
 from cgroup_layering.errors import ExitCode
-from cgroup_layering.model import Tracking
+from cgroup_layering.holding.look import holder_states
+from cgroup_layering.model import Host, Tracking
 from cgroup_layering.output.tables import Output
 from cgroup_layering.planner import Request, plan
 from cgroup_layering.spans import format_size
@@ -31,8 +32,13 @@ def command(units: tuple[str, ...], raw: bool, output: Output) -> int:
     words = units or tuple(sorted(session.store.own()))
     host = session.read(words, follow_aliases=True) if words else None
     config = load(session.store)
+    holders = _holders(session, host, config) if host else {}
     standings = [
-        replace(standing, lifetime=standing.lifetime or str(config.rule_for(standing.unit)))
+        replace(
+            standing,
+            lifetime=standing.lifetime or str(config.rule_for(standing.unit)),
+            holder=holders.get(standing.unit, ""),
+        )
         for standing in (survey(host, plan(host, Request(config=config)).services, session.fs) if host else [])
     ]
     plain = sorted(set(host.services) - {standing.unit for standing in standings}) if host and units else []
@@ -45,6 +51,16 @@ def command(units: tuple[str, ...], raw: bool, output: Output) -> int:
     for unit in plain:
         output.complain(f"{unit} is not layered.")
     return ExitCode.NOT_RUNNING if plain else ExitCode.OK
+
+
+def _holders(session: Session, host: Host, config: Config) -> dict[str, str]:
+    """How the holders of layered services stand, and which declarations can't be taken."""
+    assert session.manager is not None  # noqa: S101 - status has no --root
+    holding = [unit for unit, facts in host.services.items() if facts.own is not None and facts.own.hold is not None]
+    found = holder_states(session.manager, holding) if holding else {}
+    for unit in config.holds.bad.keys() & host.services.keys():
+        found[unit] = f"{found.get(unit, 'none')}; the declaration can't be taken: {config.holds.bad[unit]}"
+    return found
 
 
 def _size(size: int | None, raw: bool) -> str:
@@ -80,6 +96,8 @@ def _detail(standing: Standing, raw: bool) -> str:
         "   Instance": own if standing.instance_bytes is None else _size(standing.instance_bytes, raw),
         "   Outlived": own if standing.outlived_bytes is None else _size(standing.outlived_bytes, raw),
     }
+    if standing.holder:
+        lines["     Holder"] = standing.holder
     if standing.drift:
         lines["      Drift"] = standing.drift
     return "\n".join(f"{key}: {value}" if value else key for key, value in lines.items())

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import click
 
 from cgroup_layering.charges.strays import LayerPages, layer_pages
@@ -14,14 +16,15 @@ from cgroup_layering.config import load
 from cgroup_layering.effective.quantities import PAGE
 from cgroup_layering.effective.settings import PROPERTIES
 from cgroup_layering.errors import CgroupLayeringError, ExitCode
+from cgroup_layering.holding.look import Instance, hold_checks, holder_states
 from cgroup_layering.model import Host, Plan
 from cgroup_layering.naming import slice_path
 from cgroup_layering.output.tables import Output
 from cgroup_layering.planner import Request, plan
 from cgroup_layering.requirements import check_root_rights
 from cgroup_layering.spans import format_size
-from cgroup_layering.survey import Place, survey
-from cgroup_layering.systemd.manager import SLICE
+from cgroup_layering.survey import Place, place_of, survey
+from cgroup_layering.systemd.manager import SLICE, UNIT
 from cgroup_layering.verify import Check, checks, slices_of
 
 
@@ -57,6 +60,9 @@ def command(units: tuple[str, ...], strict: bool, verbose: bool, output: Output)
         rows = [(c.unit, c.promise, "kept" if c.kept else "BROKEN", c.expected, c.actual) for c in shown]
         output.table(("UNIT", "PROMISE", "", "EXPECTED", "ACTUAL"), rows)
         _show_pages(pages, output)
+        for check in found:
+            if check.promise.startswith("first and later") and check not in shown:
+                output.say(f"{check.unit}: {check.promise}.")
         if pending:
             output.say(f"{len(pending)} pending, judged after their next start: {', '.join(pending)}.")
         if unseen:
@@ -73,7 +79,26 @@ def _checks(session: Session, host: Host, wanted: Plan) -> list[Check]:
     found: list[Check] = []
     for service in wanted.services:
         found.extend(checks(host, service, session.fs, slices))
-    return found
+    return [*found, *_hold_checks(session, host, wanted)]
+
+
+def _hold_checks(session: Session, host: Host, wanted: Plan) -> Iterator[Check]:
+    """What is declared can be taken, and what is held is charged to its layer."""
+    assert session.manager is not None  # noqa: S101 - verify has no --root
+    for service in wanted.services:
+        for note in service.notes:
+            if note.code == "hold-bad":
+                yield Check(service.unit, "declaration", "sound", note.sentence)
+    holding = {unit: facts.own for unit, facts in host.services.items() if facts.own is not None and facts.own.hold}
+    states = holder_states(session.manager, holding) if holding else {}
+    ids = session.manager.properties(holding, UNIT, ("InvocationID",)) if holding else {}
+    for unit, own in holding.items():
+        facts = host.services[unit]
+        if own.hold is not None and place_of(facts, own.layer, session.fs) is Place.IN_LAYER:
+            raw = ids[unit].get("InvocationID")
+            invocation = bytes(raw).hex() if isinstance(raw, list | tuple | bytes) else str(raw)
+            instance = Instance(facts, invocation)
+            yield from hold_checks(own.hold, own.layer, states[unit], session.fs, instance)
 
 
 def _pages(session: Session, host: Host, inside: dict[str, str]) -> tuple[dict[str, LayerPages], str]:

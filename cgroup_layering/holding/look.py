@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""How a holder stands, and whether what it holds is charged to its slice."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+
+from cgroup_layering.charges.bpf_maps import BpfUnavailable, bpf_maps
+from cgroup_layering.charges.files import Attributor
+from cgroup_layering.errors import KernelFileError
+from cgroup_layering.holding.matching import TooMany, matches
+from cgroup_layering.holding.model import Hold
+from cgroup_layering.holding.names import holder_name
+from cgroup_layering.holding.parity import look as look_at_parity
+from cgroup_layering.holding.state import report_of
+from cgroup_layering.holding.tmpfs import files_of
+from cgroup_layering.kernel.cgroupfs import CgroupFS
+from cgroup_layering.model import ServiceFacts, Tracking
+from cgroup_layering.naming import slice_path
+from cgroup_layering.systemd.manager import SERVICE, UNIT, Manager
+from cgroup_layering.verify import Check
+
+WELL = "ran well"
+WAITS = "waits for the next start"
+
+
+def holder_states(manager: Manager, owners: Iterable[str]) -> dict[str, str]:
+    """A few words on the holder of each service or domain: how its last run went. Raises BusError."""
+    names = {owner: holder_name(owner) for owner in owners}
+    states = manager.properties(names.values(), UNIT, ("ActiveState",))
+    results = manager.properties(names.values(), SERVICE, ("Result",))
+    return {
+        owner: _words(owner, str(states[name].get("ActiveState")), str(results[name].get("Result")))
+        for owner, name in names.items()
+    }
+
+
+def _words(owner: str, state: str, result: str) -> str:
+    report = report_of(owner)
+    if state == "active":
+        notes = " ".join(report.notes) if report else ""
+        return f"{WELL}; {notes}" if notes else WELL
+    if state in ("activating", "deactivating"):
+        return "at work"
+    if state != "failed":
+        return WAITS
+    reasons = " ".join(report.problems) if report else ""
+    return f"failed: {reasons or f'result {result}, see `journalctl -u {holder_name(owner)}`.'}"
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """The live instance of a service that has a holder, as systemd names it."""
+
+    facts: ServiceFacts
+    invocation: str
+
+
+def hold_checks(hold: Hold, layer: str, state: str, fs: CgroupFS, instance: Instance) -> Iterator[Check]:
+    """The promises about what is held, of a service that runs in its layer; none before its holder's first run."""
+    if state == WAITS:
+        return
+    unit = hold.owner
+    yield Check(unit, "holder", WELL, state.partition(";")[0])
+    home = slice_path(layer)
+    inside = {entry.inode for entry in fs.walk(home)}
+    if hold.files:
+        yield Check(unit, "files held", "all charged to the layer", _files(hold.files, inside))
+    for one in hold.tmpfs:
+        paths = [str(path) for path in files_of(one.path)]
+        yield Check(unit, f"tmpfs {one.path}", "all charged to the layer", _pages(paths, inside))
+    yield from _maps(hold, inside)
+    own = instance.facts.own
+    if own is not None and own.tracking is Tracking.INSTANCE:
+        yield from _parity(hold, home, fs, instance)
+
+
+def _files(globs: tuple[str, ...], inside: Collection[int]) -> str:
+    try:
+        return _pages(matches(globs), inside)
+    except TooMany as error:
+        return str(error)
+
+
+def _pages(paths: list[str], inside: Collection[int]) -> str:
+    with Attributor() as attributor:
+        found = list(attributor.charges(paths, on_error=lambda _error: None))
+    outside = sum(sum(charges.owners.values()) - charges.pages_of(inside) for charges in found)
+    return f"{outside} pages charged elsewhere" if outside else "all charged to the layer"
+
+
+def _maps(hold: Hold, inside: Collection[int]) -> Iterator[Check]:
+    if not hold.maps:
+        return
+    try:
+        known = {str(pin): one.owner for one in bpf_maps() for pin in one.pins}
+    except BpfUnavailable as error:
+        yield Check(hold.owner, "bpf maps", "charged to the layer", str(error))
+        return
+    for spec in hold.maps:
+        there = spec.pin in known
+        actual = "charged to the layer" if known.get(spec.pin) in inside else "charged elsewhere"
+        yield Check(hold.owner, f"bpf map {spec.pin}", "charged to the layer", actual if there else "missing")
+
+
+def _parity(hold: Hold, home: str, fs: CgroupFS, instance: Instance) -> Iterator[Check]:
+    try:
+        charged = fs.read_int(instance.facts.control_group, "memory.current") or 0
+        inode = fs.directory(home).stat().st_ino
+        parity = look_at_parity(hold, inode, instance.invocation, charged)
+    except (KernelFileError, OSError) as error:
+        yield Check(hold.owner, "first and later instances", "alike", str(error))
+        return
+    alike = f"alike within {parity.bound}"
+    yield Check(hold.owner, f"first and later instances: {parity}", alike, alike if parity.kept else "not alike")
