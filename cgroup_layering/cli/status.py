@@ -48,6 +48,8 @@ def command(units: tuple[str, ...], raw: bool, output: Output) -> int:
         print("\n\n".join(_detail(standing, raw) for standing in standings), end="\n" if standings else "")
     else:
         _table(standings, raw, output)
+        for name in sorted((config.holds.good.keys() | config.holds.bad.keys()) - set(words)):
+            output.say(f"Resources are declared for {name}, which has no layer: nothing is held for it.")
     for unit in plain:
         output.complain(f"{unit} is not layered.")
     return ExitCode.NOT_RUNNING if plain else ExitCode.OK
@@ -68,7 +70,10 @@ def _size(size: int | None, raw: bool) -> str:
 
 
 def _state(standing: Standing) -> str:
-    return f"{standing.place}, drifted" if standing.drift else str(standing.place)
+    words = [str(standing.place)]
+    words += ["drifted"] if standing.drift else []
+    words += ["holder failed"] if standing.holder.startswith("failed") else []
+    return ", ".join(words)
 
 
 def _table(standings: list[Standing], raw: bool, output: Output) -> None:

@@ -294,3 +294,38 @@ def test_bad_declarations_are_said_and_spoil_nothing_else(keeper: Machine) -> No
     assert f"{bad}:2: " in keeper.tool_ok("status", "a.service").out
     keeper.tool_ok("disable", "--now", *names)
     keeper.ok(f"rm -r /var/lib/many {bad} {shlex.join(f'{ETC}/{name}' for name in names)}; systemctl daemon-reload")
+
+
+@pytest.mark.long
+def test_strays_on_the_tmpfs_are_made_anew_and_its_size_follows(keeper: Machine) -> None:
+    declare(keeper)
+    keeper.tool_ok("enable", UNIT)
+    keeper.ok(f"systemctl start {UNIT} && head -c 1M /dev/urandom > /run/keeper/stray && chown adm /run/keeper/stray")
+    before = keeper.ok("sha256sum /run/keeper/stray")
+    result = keeper.tool("verify", UNIT)
+    assert result.code == 1 and "256 pages charged elsewhere" in result.out
+    text = DECLARED.format(extra="", entries=4096).replace('size = "64M"', 'size = "96M"\nremake = true')
+    keeper.write(CONFIG, text)
+    keeper.tool_ok("update")
+    keeper.ok(f"systemctl restart {UNIT}")
+    assert keeper.tool("verify", UNIT).code == 0
+    (one,) = json.loads(keeper.ok(f"python3 {GUEST}/pagereader.py --json /run/keeper/stray"))
+    assert one["owners"] == {LAYER: 256}
+    assert keeper.ok("sha256sum /run/keeper/stray") == before
+    assert keeper.ok("stat -c %U /run/keeper/stray") == "adm"
+    assert keeper.ok("findmnt -bno SIZE /run/keeper") == str(96 * MIB)
+
+
+@pytest.mark.long
+def test_a_purged_package_leaves_a_service_that_starts(keeper: Machine) -> None:
+    """Layers and holders stay without the program, as its page says; no service waits for what can't run any more."""
+    declare(keeper, extra="required = true")
+    keeper.tool_ok("enable", UNIT)
+    keeper.ok(f"systemctl start {UNIT}; systemctl restart {UNIT}; test -d /var/lib/cgroup-layering")
+    package = keeper.ok("ls /root/cgroup-layering_*.deb")
+    keeper.ok("DEBIAN_FRONTEND=noninteractive dpkg --purge cgroup-layering")
+    assert keeper.run("ls /var/lib/cgroup-layering").code != 0
+    keeper.ok(f"systemctl restart {UNIT}")
+    assert keeper.show(UNIT, "ActiveState") == "active"
+    assert keeper.show(HOLDER, "ConditionResult") == "no"
+    keeper.ok(f"DEBIAN_FRONTEND=noninteractive dpkg -i {package}")
