@@ -15,6 +15,8 @@ from pathlib import Path
 
 from cgroup_layering.errors import CgroupLayeringError
 from cgroup_layering.holding.names import holder_name
+from cgroup_layering.holding.state import FOLDER as STATE
+from cgroup_layering.holding.state import paths
 from cgroup_layering.model import Change, Plan, ServicePlan
 from cgroup_layering.naming import slice_path
 from cgroup_layering.own import boot_link, drop_in_path
@@ -67,6 +69,8 @@ class Tried:
     """Of a layer that comes with the boot."""
     holder: str = ""
     """The unit that realises its persistent resources; empty for none."""
+    known: tuple[Path, ...] = ()
+    """What that may have recorded."""
 
     @property
     def cgroup(self) -> str:
@@ -85,7 +89,9 @@ def tried(services: Iterable[ServicePlan]) -> list[Tried]:
         files = (drop_in, *(RUN / name for name in reversed(layering.held)), RUN / layering.layer)
         link = boot_link(RUN / layering.layer) if layering.wanted_by else None
         holder = holder_name(layering.hold.owner) if layering.hold is not None else ""
-        found.append(Tried(service.unit, layering.layer, files, drop_in.parent, layering.folder_created, link, holder))
+        known = paths(layering.hold.owner) if layering.hold is not None else ()
+        created = layering.folder_created
+        found.append(Tried(service.unit, layering.layer, files, drop_in.parent, created, link, holder, known))
     return found
 
 
@@ -102,6 +108,7 @@ def script(migration: str, seconds: float, services: Iterable[Tried]) -> str:
         seconds=f"{seconds:g}",
         services=list(services),
         folder=str(FOLDER),
+        state=str(STATE),
         confirmed=CONFIRMED,
         rolled_back=ROLLED_BACK,
         quote=lambda value: shlex.quote(str(value)),

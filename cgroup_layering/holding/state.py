@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from cgroup_layering.naming import escape
+from cgroup_layering.runfolder import FOLDER as RUN_FOLDER
 from cgroup_layering.runfolder import RunFolder, RunFolderError
 from cgroup_layering.store import Store
 
 FOLDER = Path("/var/lib/cgroup-layering")
+KINDS = ("resident", "parity")
 SIZE_LIMIT = 64 << 20
 MOST_STRETCHES = 1_000_000
 SHOWN = 5
@@ -48,6 +50,12 @@ def _short(texts: Sequence[str]) -> list[str]:
 
 def _report_name(owner: str) -> str:
     return f"hold-{escape(owner)}.json"
+
+
+def paths(owner: str) -> tuple[Path, ...]:
+    """All files with what is known of a holder."""
+    kept = (FOLDER / f"{escape(owner)}.{kind}.json" for kind in KINDS)
+    return (*kept, RUN_FOLDER / _report_name(owner))
 
 
 def report_of(owner: str) -> Report | None:
@@ -98,7 +106,7 @@ def write_state(owner: str, kind: str, document: Any, folder: Path = FOLDER) -> 
 def forget(store: Store, owner: str) -> None:
     """Remove what is known of a holder, and the folder with the last of it."""
     folder = store.root / str(FOLDER)[1:]
-    for kind in ("resident", "parity"):
+    for kind in KINDS:
         with contextlib.suppress(OSError):
             (folder / f"{escape(owner)}.{kind}.json").unlink()
     with contextlib.suppress(OSError):

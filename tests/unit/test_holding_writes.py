@@ -137,6 +137,7 @@ def test_a_try_that_ends_takes_the_holder_away() -> None:
     lines = text.splitlines()
     removed = [lines.index(f"rm -f -- {path}") for path in one.files[1:]]
     stopped = next(n for n, line in enumerate(lines) if line.startswith("systemctl stop --job-mode") and HOLDER in line)
+    assert "rm -f -- /var/lib/cgroup-layering/a.service.resident.json" in lines[stopped:]
     assert removed == sorted(removed) and stopped < lines.index("systemctl daemon-reload")
 
 
