@@ -11,7 +11,7 @@ from cgroup_layering.cli.options import output_options, units_argument
 from cgroup_layering.cli.session import Session
 from cgroup_layering.config import Config, load
 from cgroup_layering.errors import ExitCode
-from cgroup_layering.holding.look import holder_states
+from cgroup_layering.holding.standing import holder_states
 from cgroup_layering.model import Host, Tracking
 from cgroup_layering.output.tables import Output
 from cgroup_layering.planner import Request, plan

@@ -16,7 +16,8 @@ from cgroup_layering.config import load
 from cgroup_layering.effective.quantities import PAGE
 from cgroup_layering.effective.settings import PROPERTIES
 from cgroup_layering.errors import CgroupLayeringError, ExitCode
-from cgroup_layering.holding.look import Instance, hold_checks, holder_states
+from cgroup_layering.holding.look import Instance, hold_checks
+from cgroup_layering.holding.standing import holder_states
 from cgroup_layering.model import Host, Plan
 from cgroup_layering.naming import slice_path
 from cgroup_layering.output.tables import Output

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""How a holder stands, and whether what it holds is charged to its slice."""
+"""Is what a holder holds charged to its slice?"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from cgroup_layering.charges.bpf_maps import BpfUnavailable, bpf_maps
@@ -11,42 +11,13 @@ from cgroup_layering.charges.files import Attributor
 from cgroup_layering.errors import KernelFileError
 from cgroup_layering.holding.matching import TooMany, matches
 from cgroup_layering.holding.model import Hold
-from cgroup_layering.holding.names import holder_name
 from cgroup_layering.holding.parity import look as look_at_parity
-from cgroup_layering.holding.state import report_of
+from cgroup_layering.holding.standing import WAITS, WELL
 from cgroup_layering.holding.tmpfs import files_of
 from cgroup_layering.kernel.cgroupfs import CgroupFS
 from cgroup_layering.model import ServiceFacts, Tracking
 from cgroup_layering.naming import slice_path
-from cgroup_layering.systemd.manager import SERVICE, UNIT, Manager
 from cgroup_layering.verify import Check
-
-WELL = "ran well"
-WAITS = "waits for the next start"
-
-
-def holder_states(manager: Manager, owners: Iterable[str]) -> dict[str, str]:
-    """A few words on the holder of each service or domain: how its last run went. Raises BusError."""
-    names = {owner: holder_name(owner) for owner in owners}
-    states = manager.properties(names.values(), UNIT, ("ActiveState",))
-    results = manager.properties(names.values(), SERVICE, ("Result",))
-    return {
-        owner: _words(owner, str(states[name].get("ActiveState")), str(results[name].get("Result")))
-        for owner, name in names.items()
-    }
-
-
-def _words(owner: str, state: str, result: str) -> str:
-    report = report_of(owner)
-    if state == "active":
-        notes = " ".join(report.notes) if report else ""
-        return f"{WELL}; {notes}" if notes else WELL
-    if state in ("activating", "deactivating"):
-        return "at work"
-    if state != "failed":
-        return WAITS
-    reasons = " ".join(report.problems) if report else ""
-    return f"failed: {reasons or f'result {result}, see `journalctl -u {holder_name(owner)}`.'}"
 
 
 @dataclass(frozen=True, slots=True)
