@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cgroup_layering.effective.readback import KernelBefore
+from cgroup_layering.holding.leaving import held_later
 from cgroup_layering.kernel.cgroupfs import CgroupFS
 from cgroup_layering.kernel.latch import LATCH, latch, unlatch
 from cgroup_layering.model import Change, Host, Plan, ServicePlan, Timing
@@ -75,6 +76,8 @@ class Layerer:
                 movers.append(service)
             elif service.timing is Timing.RESTART:
                 outcome.pending[service.unit] = f"{service.unit} gets into its layer at its next start."
+            elif _held_later(service, host):
+                outcome.pending[service.unit] = held_later(service.unit)
             elif service.reasons:
                 why = service.reasons[0].sentence
                 outcome.pending[service.unit] = f"{why} It gets into its layer at its {service.timing}."
@@ -104,3 +107,11 @@ class Layerer:
         gone = [layer for layer in layers if self._store.read(self._folder / layer) is None]
         if gone:
             stop_empty(manager, CgroupFS(), gone, self._timeout)
+
+
+def _held_later(service: ServicePlan, host: Host) -> bool:
+    """Whether a service runs in its layer and gets other resources than it has."""
+    if service.timing is not Timing.IN_PLACE or service.layering is None or service.layering.hold is None:
+        return False
+    own = host.services[service.unit].own
+    return own is None or own.hold != service.layering.hold

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from cgroup_layering.errors import KernelFileError
-from cgroup_layering.holding.leaving import left_behind
+from cgroup_layering.holding.leaving import held_later, left_behind
 from cgroup_layering.holding.model import Holds
 from cgroup_layering.host import Reader
 from cgroup_layering.kernel.cgroupfs import CgroupFS
@@ -21,7 +21,7 @@ from cgroup_layering.systemd.manager import SERVICE, Manager
 from cgroup_layering.transaction import FileTransaction, Outcome, read_back, reload_quietly, write_plan
 from cgroup_layering.unitpaths import ETC, RUN
 from cgroup_layering.unlayering import Unlayerer
-from cgroup_layering.upkeep import Action, Item, Subject, decide
+from cgroup_layering.upkeep import Action, Case, Item, Subject, decide
 
 
 class Updater:
@@ -187,6 +187,8 @@ class Updater:
             if plan.timing not in (Timing.IN_PLACE, Timing.NEXT_START) or plan.reasons:
                 outcome.pending.setdefault(plan.unit, f"{plan.unit} gets into its layer at its next start.")
         for item, plan in _written(items):
+            if item.case is Case.DECLARED and plan.layering is not None and plan.layering.hold is not None:
+                outcome.pending.setdefault(plan.unit, held_later(plan.unit))
             if item.own.hold is not None and (plan.layering is None or plan.layering.hold is None):
                 outcome.remarks.extend(left_behind(item.own.hold, self._store))
         for item in items:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Holders whose files are gone: they have to end before systemd reads that.
+"""Declarations that change: holders whose files are gone have to end before systemd reads that.
 
 A unit without a file has the defaults, and memory accounting is one of them: loaded as a member of the layer, it would
 switch the controller on for the service too.
@@ -36,6 +36,11 @@ def stop_holders(manager: Manager, store: Store, timeout: float = TIMEOUT) -> di
 def _has_file(store: Store, name: str) -> bool:
     owner = owner_of(name)
     return owner is None or any(store.held(folder, owner) for folder in (ETC, RUN))
+
+
+def held_later(unit: str) -> str:
+    """The sentence on a declaration that has changed while the service runs in its layer."""
+    return f"What is declared for {unit} is made and loaded at its next start."
 
 
 def left_behind(hold: Hold, store: Store) -> list[str]:
