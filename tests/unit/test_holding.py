@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 
 from cgroup_layering import render
+from cgroup_layering.charges.openfile import open_regular
 from cgroup_layering.config import Config, load, merge
+from cgroup_layering.holding import files, parity
 from cgroup_layering.holding.matching import MOST_FILES, TooMany, matches
 from cgroup_layering.holding.model import Bound, BpfMapSpec, Hold, Holds, Tmpfs, from_json
 from cgroup_layering.holding.names import holder_name, mount_name, owner_of
 from cgroup_layering.holding.recording import recorded
-from cgroup_layering.holding.state import forget, read_state, write_state
+from cgroup_layering.holding.state import Report, forget, read_state, write_state
 from cgroup_layering.holding.tmpfs import STAGE, fill
 from cgroup_layering.model import Change, Tracking
 from cgroup_layering.own import declaration
@@ -307,3 +309,67 @@ def test_an_empty_tmpfs_is_filled_once_and_a_cut_copy_begun_anew(tmp_path: Path)
     fill(one)
     assert sorted(os.listdir(target)) == ["deep", "one"]
     assert (target / "deep/two").read_text() == "service's"
+
+
+@pytest.fixture
+def pages_of_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Two files of two pages each; who is charged for them is for VMs to test."""
+    monkeypatch.setattr(files, "_outside", lambda _fd, _inside: False)
+    monkeypatch.setattr(files, "memory", lambda _key: 1 << 30)
+    for name in "ab":
+        (tmp_path / name).write_bytes(b"x" * 8192)
+    return [str(tmp_path / name) for name in "ab"]
+
+
+def loaded(paths: list[str], max_bytes: int, known: object = None) -> tuple[list[str], list[str]]:
+    """The files that were opened to be read, and the notes."""
+    opened: list[str] = []
+    report = Report()
+    real = open_regular
+
+    def noted(path: str) -> int:
+        opened.append(path)
+        return real(path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "open_regular", noted)
+        patch.setattr(files, "memory_devices", lambda _mounts: frozenset())
+        files.load(Hold("a.service", files=tuple(paths), max_bytes=max_bytes), known, (), report)
+    assert not report.problems
+    return opened, report.notes
+
+
+def test_files_are_loaded_up_to_the_budget(pages_of_two: list[str]) -> None:
+    assert loaded(pages_of_two, 16384) == (pages_of_two, [])
+    opened, notes = loaded(pages_of_two, 8192)
+    assert opened == pages_of_two[:1]
+    assert notes == ["1 files were not looked at any more: `max` of 8.0K or memory was used up."]
+
+
+def test_never_more_than_half_of_what_is_available(pages_of_two: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "memory", lambda key: {"MemAvailable": 16384}[key])
+    assert loaded(pages_of_two, 1 << 30)[0] == pages_of_two[:1]
+
+
+def test_only_what_was_in_memory_at_the_last_stop_is_wanted(pages_of_two: list[str]) -> None:
+    assert loaded(pages_of_two, 1 << 20, {pages_of_two[1]: [[0, 1], [700, 3]]}) == (pages_of_two[1:], [])
+    assert loaded(pages_of_two, 1 << 20, {}) == ([], [])
+
+
+def test_parity_compares_with_the_first_instance_since_the_layer_came(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state: dict[str, object] = {}
+    monkeypatch.setattr(parity, "read_state", lambda _owner, _kind: state.get("known"))
+    monkeypatch.setattr(parity, "write_state", lambda _owner, _kind, known: state.update(known=known))
+    monkeypatch.setattr(parity, "_BOOT_ID", tmp_path / "boot_id")
+    (tmp_path / "boot_id").write_text("one\n")
+    hold = Hold("a.service", parity=Bound(0, 100))
+    assert parity.look(hold, 7, "i1", 5000) == parity.Parity(5000, None, True, "0 % + 100B")
+    assert parity.look(hold, 7, "i1", 9000).first == 5000, "it grew since"
+    assert parity.look(hold, 7, "i2", 5100).kept
+    later = parity.look(hold, 7, "i3", 4899)
+    assert not later.kept and str(later) == "4.9K first, 4.8K later"
+    assert parity.look(hold, 8, "i3", 4899) == parity.Parity(4899, None, True, "0 % + 100B"), "another layer"
+    (tmp_path / "boot_id").write_text("two\n")
+    assert parity.look(hold, 8, "i4", 100).later is None
