@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The short way through many small files: looked at inside the kernel, without mapping each.
 
-It takes a while to prepare, so it is for many files only; and it goes by the kernel's own types, which change, so it is
+It takes a moment to prepare, so it is for many files only; and it goes by the types of the kernel, which change: it is
 believed only once it said the same about some of the files as the long way (charges.look).
 """
 
@@ -15,7 +15,7 @@ from cgroup_layering.charges.openfile import close_all, open_handles
 from cgroup_layering.kernel.bpf import BpfUnavailable
 from cgroup_layering.kernel.file_walk import FileWalk
 
-AFTER = 256  # files, whose long way takes as long as to load the program
+AFTER = 64  # files, whose long way takes as long as to load the program
 AT_ONCE = 256  # handles, of the 1024 descriptors that a process may have
 TRIALS = 8  # batches: files that change meanwhile are no sign of anything
 PROOF = 16  # files

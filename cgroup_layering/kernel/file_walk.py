@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import platform
 import struct
 import threading
 from collections.abc import Sequence
@@ -18,13 +17,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cgroup_layering.kernel import bpf
+from cgroup_layering.kernel import bpf_load
+from cgroup_layering.kernel.bpf import BpfUnavailable
 from cgroup_layering.kernel.pfnfile import PAGE_SIZE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-PROGRAM = Path(__file__).with_name("file_charges.bpf.o")
+PROGRAM = Path(__file__).with_name("file_charges.bpf.load")
 RECORD = np.dtype(
     [
         ("fd", "u4"), ("passed_over", "u4"), ("device", "u8"), ("inode", "u8"), ("size", "u8"),
@@ -32,39 +32,21 @@ RECORD = np.dtype(
         ("resident", "u4"), ("mode", "u4"),
     ]
 )  # fmt: skip
-_SYS_BPF = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "loongarch64": 280, "ppc64le": 361}
-_OBJ_GET, _LINK_CREATE, _ITER_CREATE = 7, 28, 33
+_LINK_CREATE, _ITER_CREATE = 28, 33
 _TRACE_ITER = 28
-_CHUNK = 1 << 16
-
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.syscall.restype = ctypes.c_long
-
-
-def _bpf(command: int, attributes: bytes) -> int:
-    """bpf(2). Raises OSError."""
-    buffer = ctypes.create_string_buffer(attributes, len(attributes))
-    number = ctypes.c_long(_SYS_BPF[platform.machine()])
-    result = int(_libc.syscall(number, ctypes.c_int(command), buffer, ctypes.c_uint(len(attributes))))
-    if result < 0:
-        error = ctypes.get_errno()
-        raise OSError(error, os.strerror(error))
-    return result
 
 
 class FileWalk:
     """The program, loaded. Raises BpfUnavailable where that can't be done: there is another way (charges.look)."""
 
-    def __init__(self) -> None:
-        bpf.check(PROGRAM)
-        if PAGE_SIZE != 4096 or platform.machine() not in _SYS_BPF:
-            raise bpf.BpfUnavailable("the package's bpf program is for other processors")
+    def __init__(self, program: Path = PROGRAM) -> None:
+        if PAGE_SIZE != 4096 or not bpf_load.is_known_machine():
+            raise BpfUnavailable("the package's bpf program is for other processors")
         try:
-            with bpf.pinned(PROGRAM, "prog", "load") as pin:
-                name = ctypes.create_string_buffer(os.fsencode(pin))
-                self._program = _bpf(_OBJ_GET, struct.pack("=QII", ctypes.addressof(name), 0, 0))
-        except OSError as error:
-            raise bpf.BpfUnavailable(f"a bpf program cannot be loaded: {error.strerror}") from error
+            self._program = bpf_load.load(program)
+        except (OSError, struct.error) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            raise BpfUnavailable(f"{program.name} cannot be loaded: {reason}") from error
 
     def close(self) -> None:
         """Unload the program."""
@@ -75,9 +57,9 @@ class FileWalk:
         # the calling thread's own open files; a thread or a child of another time has others
         task = ctypes.create_string_buffer(struct.pack("=III", threading.get_native_id(), 0, 0), 16)
         where = struct.pack("=IIIIQIIQ", self._program, 0, _TRACE_ITER, 0, ctypes.addressof(task), 16, 0, 0)
-        link = _bpf(_LINK_CREATE, where)
+        link = bpf_load.call(_LINK_CREATE, where)
         try:
-            iterator = _bpf(_ITER_CREATE, struct.pack("=II", link, 0))
+            iterator = bpf_load.call(_ITER_CREATE, struct.pack("=II", link, 0))
         finally:
             os.close(link)
         with os.fdopen(iterator, "rb", buffering=0) as file:

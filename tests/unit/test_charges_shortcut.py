@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from cgroup_layering.charges import shortcut
 from cgroup_layering.charges.files import Attributor
 from cgroup_layering.charges.shortcut import AFTER, TRIALS, Shortcut
 from cgroup_layering.kernel.bpf import BpfUnavailable
-from cgroup_layering.kernel.file_walk import RECORD
+from cgroup_layering.kernel.file_walk import RECORD, FileWalk
 from cgroup_layering.kernel.pagemap import PRESENT
 from cgroup_layering.kernel.pfnfile import PAGE_SIZE
 
@@ -124,7 +125,19 @@ def test_without_bpf_all_is_as_before(
 
 
 def _unavailable() -> Walk:
-    raise BpfUnavailable("bpftool is not installed")
+    raise BpfUnavailable("file_charges.bpf.load cannot be loaded: Operation not permitted")
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\x08\0\0\0", struct.pack("<II", 8, 8) + bytes(16)])
+def test_a_program_that_is_missing_or_damaged_is_said_to_be(tmp_path: Path, content: bytes | None) -> None:
+    """Instructions that are all zero are refused by the kernel, to root and to everybody else."""
+    program = tmp_path / "program"
+    if content is not None:
+        program.write_bytes(content)
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(BpfUnavailable, match=r"program cannot be loaded: ."):
+        FileWalk(program)
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_few_files_and_other_targets_go_the_long_way(
