@@ -66,35 +66,28 @@ class Looker:
 
         `all_resident` says that all of the pages were seen in memory just now.
         """
+        if all_resident and len(mapped) == 1 and not self._count_mappings:
+            self.window.populate_around()
+            if owner := self._owner_of_all():
+                return [Sums(pages, 0, {owner: pages} if pages else {}, {}) for pages in mapped]
         resident = np.ones(self.window.used, dtype=np.bool_) if all_resident else self.window.resident()
         if not resident.any():
             return [Sums(0, 0, {}, {}) for _ in mapped]
-        complete = all_resident or bool(resident.all())
-        words = self._populated(resident, around=complete and len(mapped) == 1)
-        if complete and not self._count_mappings:
-            owner = self._owner_of_all(words)
-            if owner and self.window.words(self.pagemap).tobytes() == words.tobytes():
-                return [Sums(pages, 0, {owner: pages} if pages else {}, {}) for pages in mapped]
-        return self._one_by_one(np.array(mapped), resident, words)
-
-    def _populated(self, resident: NDArray[np.bool_], *, around: bool) -> NDArray[np.uint64]:
-        """The raw page map, once the resident pages are in it."""
-        if around:
-            self.window.populate_around()
-            words = self.window.words(self.pagemap)
-            if words.min() >= PRESENT:
-                return words
-            resident = words < np.uint64(PRESENT)
         self.window.populate(resident)
-        return self.window.words(self.pagemap)
+        if not self._count_mappings and (all_resident or bool(resident.all())) and (owner := self._owner_of_all()):
+            return [Sums(pages, 0, {owner: pages} if pages else {}, {}) for pages in mapped]
+        return self._one_by_one(np.array(mapped), resident, self.window.words(self.pagemap))
 
-    def _owner_of_all(self, words: NDArray[np.uint64]) -> int:
-        """Who is charged for every page there is, read in a few passes; 0 if it isn't as simple as that."""
+    def _owner_of_all(self) -> int:
+        """Who is charged for every page in the window, read in a few passes; 0 if it isn't as simple as that."""
+        words = self.window.words(self.pagemap)
         ordered = np.sort(words, kind="stable")
         lowest, highest = int(ordered[0]), int(ordered[-1])
         if lowest < PRESENT or (lowest ^ highest) > PFN_MASK or not lowest & PFN_MASK:
             return 0
-        return self.pages.common_owner(ordered & np.uint64(PFN_MASK))
+        owner = self.pages.common_owner(ordered & np.uint64(PFN_MASK))
+        # every page has to be where it was
+        return owner if owner and self.window.words(self.pagemap).tobytes() == words.tobytes() else 0
 
     def _one_by_one(
         self, mapped: NDArray[np.int64], resident: NDArray[np.bool_], words: NDArray[np.uint64]

@@ -109,11 +109,11 @@ class PfnFile:
         if not len(pfns):
             return 0
         buffer, shifts, counts = self._stretches(pfns)
-        word = buffer[0]  # the first page frame's
-        same = buffer == word
-        if same.all() or same[pfns.view(np.int64) - np.repeat(shifts, counts)].all():
-            return int(word)
-        return 0
+        raw = buffer.tobytes()
+        if raw == raw[:WORD] * len(buffer):  # quicker than to compare words; the first page frame's is the first
+            return int(buffer[0])
+        same = buffer == buffer[0]
+        return int(buffer[0]) if same[pfns.view(np.int64) - np.repeat(shifts, counts)].all() else 0
 
     def _stretches(self, pfns: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.int64]]:
         """Words of these page frames and of those in small gaps between them, in one array.
@@ -122,7 +122,7 @@ class PfnFile:
         """
         numbers = pfns.view(np.int64)
         starts = np.concatenate(([0], np.flatnonzero(numbers[1:] - numbers[:-1] > GATHER_GAP) + 1))
-        counts = np.diff(starts, append=len(pfns))
+        counts = np.concatenate((starts[1:], [len(pfns)])) - starts
         bases = numbers[starts]
         spans = numbers[starts + counts - 1] - bases + 1
         places = np.cumsum(spans) - spans
