@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from cgroup_layering.errors import CgroupLayeringError
@@ -55,35 +56,39 @@ class Setting:
     line: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class UnitFiles:
     """All assignments of a unit in the order in which systemd applies them, ours left out."""
 
     settings: tuple[Setting, ...] = ()
     sources: tuple[Path, ...] = field(default=())
 
+    @cached_property
+    def _by_key(self) -> dict[tuple[str, str], list[Setting]]:
+        """A plan asks for some hundred keys of each service, most of which are not there."""
+        found: dict[tuple[str, str], list[Setting]] = {}
+        for setting in self.settings:
+            found.setdefault((setting.section, setting.key), []).append(setting)
+        return found
+
     def last(self, section: str, key: str) -> str | None:
         """The value that wins for a key that takes one value; an empty value counts as unset (None)."""
-        value = None
-        for setting in self.settings:
-            if setting.section == section and setting.key == key:
-                value = setting.value
-        return value or None
+        written = self._by_key.get((section, key))
+        return written[-1].value or None if written else None
 
     def all(self, section: str, key: str) -> tuple[Setting, ...]:
         """The assignments in force for a key that takes a list: an empty one resets those before it."""
         found: list[Setting] = []
-        for setting in self.settings:
-            if setting.section == section and setting.key == key:
-                if setting.value:
-                    found.append(setting)
-                else:
-                    found.clear()
+        for setting in self._by_key.get((section, key), ()):
+            if setting.value:
+                found.append(setting)
+            else:
+                found.clear()
         return tuple(found)
 
     def has(self, section: str, key: str) -> bool:
         """Whether the key appears at all, were it only to be reset."""
-        return any(setting.section == section and setting.key == key for setting in self.settings)
+        return (section, key) in self._by_key
 
 
 def parse(text: str, path: Path) -> tuple[Setting, ...]:
