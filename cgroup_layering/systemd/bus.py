@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import socket
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -281,30 +282,40 @@ class SystemdBus:
             raise _translate(error, method, seconds) from error
 
     def _pipeline(self, calls: Iterable[tuple[str, str, str, str, Any]], reply: str) -> Iterator[tuple[str, Any]]:
-        """Send many calls, a window at a time; yield `(key, reply or BusError)` as the window is answered."""
+        """Send many calls; yield `(key, reply or BusError)` as they are answered.
+
+        So many are always under way that systemd and the bus work on while the caller looks at an answer.
+        """
         kind = GLib.VariantType(reply)
         context = GLib.MainContext.default()
+        milliseconds = int(self._timeout * 1000)
+        done: deque[tuple[str, Any]] = deque()
+
+        def finish(connection: Any, result: Any, key: tuple[str, str]) -> None:
+            try:
+                done.append((key[0], connection.call_finish(result)))
+            except GLib.Error as error:
+                done.append((key[0], _translate(error, f"{key[1]} of {key[0]}", self._timeout)))
+
+        waiting = 0
+        last = ""
         source = iter(calls)
-        while batch := list(islice(source, _WINDOW)):
-            done: dict[str, Any] = {}
-            deadline = time.monotonic() + self._timeout + 5
-
-            def finish(connection: Any, result: Any, key: tuple[str, str], done: Any = done) -> None:
-                try:
-                    done[key[0]] = connection.call_finish(result)
-                except GLib.Error as error:
-                    done[key[0]] = _translate(error, f"{key[1]} of {key[0]}", self._timeout)
-
-            for key, path, interface, method, arguments in batch:
-                milliseconds = int(self._timeout * 1000)
+        while True:
+            for key, path, interface, method, arguments in islice(source, _WINDOW - waiting):
                 self._connection.call(
                     _NAME, path, interface, method, arguments, kind, 0, milliseconds, None, finish, (key, method)
                 )
-            while len(done) < len(batch):
+                waiting += 1
+                last = method
+            if not waiting:
+                return
+            deadline = time.monotonic() + self._timeout + 5
+            while not done:
                 context.iteration(True)
                 if time.monotonic() > deadline:
-                    raise BusTimeout(batch[0][3], self._timeout)
-            yield from done.items()
+                    raise BusTimeout(last, self._timeout)
+            waiting -= 1
+            yield done.popleft()
 
 
 def _row(row: tuple[Any, ...]) -> UnitRow:
