@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import IO
@@ -40,34 +40,35 @@ class Output:
 
     def table(self, headers: Sequence[str], rows: Iterable[Sequence[str]], footer: str = "") -> None:
         """Print aligned columns; columns whose header starts with `>` are numbers and stand to the right."""
+        if not sys.stdout.isatty():
+            for line in _aligned(headers, [[printable(cell) for cell in row] for row in rows]):
+                print(line)
+            return
         from rich.console import Console
         from rich.table import Table
         from rich.text import Text
 
-        tty = sys.stdout.isatty()
-        legend = self.legend and tty
-        table = Table(box=None, show_header=legend, pad_edge=False, header_style="underline", collapse_padding=True)
+        table = Table(
+            box=None, show_header=self.legend, pad_edge=False, header_style="underline", collapse_padding=True
+        )
         for index, header in enumerate(headers):
             last = index == len(headers) - 1
             table.add_column(
                 header.removeprefix(">"),
                 justify="right" if header.startswith(">") else "left",
-                no_wrap=not (last and tty),
+                no_wrap=not last,
                 overflow="fold" if last else "ignore",
             )
         count = 0
         for row in rows:
             table.add_row(*(Text(printable(cell)) for cell in row))
             count += 1
-        # Pipes get whole lines, however long; a terminal gets its own width.
-        console = Console(
-            highlight=False, color_system="auto" if coloured() else None, width=None if tty else 4096, soft_wrap=False
-        )
+        console = Console(highlight=False, color_system="auto" if coloured() else None, soft_wrap=False)
         with console.capture() as capture:
             console.print(table)
-        for line in capture.get().splitlines() if count or legend else ():
+        for line in capture.get().splitlines() if count or self.legend else ():
             print(line.rstrip())
-        if legend and footer:
+        if self.legend and footer:
             print(f"\n{footer}")
 
     def say(self, sentence: str) -> None:
@@ -81,8 +82,28 @@ class Output:
         print(f"cgroup-layering: {printable(sentence)}", file=sys.stderr)
 
 
+def _aligned(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """The lines for a pipe: whole ones, however long, without headers. Rich would take a second for a thousand."""
+    width: Callable[[str], int] = len
+    if not all(cell.isascii() for row in rows for cell in row):
+        from rich.cells import cell_len
+
+        width = cell_len
+    widths = [max(map(width, column), default=0) for column in zip(*rows, strict=True)]
+    right = [header.startswith(">") for header in headers]
+    for row in rows:
+        cells = zip(row, widths, right, strict=True)
+        padded = (
+            " " * (space - width(cell)) + cell if is_right else cell + " " * (space - width(cell))
+            for cell, space, is_right in cells
+        )
+        yield " ".join(padded).rstrip()
+
+
 def printable(text: str) -> str:
     """`text` without control characters and lone surrogates: unit files may hold anything, terminals obey it."""
+    if text.isprintable():
+        return text
     return "".join(char if char.isprintable() else "?" for char in text)
 
 
