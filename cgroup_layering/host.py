@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from enum import StrEnum
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -19,7 +20,9 @@ from cgroup_layering.store import Store, StoreError
 from cgroup_layering.systemd import live
 from cgroup_layering.systemd.manager import Manager
 from cgroup_layering.unitfile import Setting, UnitFileError, parse, read_text
-from cgroup_layering.unitpaths import ETC, below, drop_ins, fragment, is_masked, lookup_dirs
+from cgroup_layering.unitpaths import ETC, Listings, below, drop_ins, fragment, is_masked, lookup_dirs
+
+_ROOT = Path("/")
 
 
 class NoSuchUnit(CgroupLayeringError):
@@ -37,6 +40,15 @@ class NoSuchUnit(CgroupLayeringError):
         return f"There are no units {', '.join(self.words)} on this host."
 
 
+class Settings(StrEnum):
+    """Of which services the resource-control properties that systemd holds are read, where there is a manager."""
+
+    ALL = "all"
+    PLAIN = "plain"
+    """Of those that are not layered: what they have has to be there afterwards."""
+    NONE = "none"
+
+
 class Reader:
     """Reads services below a root, with the help of a manager where there is one."""
 
@@ -46,20 +58,29 @@ class Reader:
         self.dirs = lookup_dirs(store.root, manager.unit_path()) if manager else lookup_dirs(store.root)
         self.own = store.own()
         self._cache: dict[Path, tuple[Setting, ...]] = {}
+        self._listings = Listings()
+        self._targets: dict[Path, frozenset[str] | None] = {}
 
-    def read(self, words: Sequence[str] = (), folder: Path = ETC) -> Host:
+    def read(self, words: Sequence[str] = (), folder: Path = ETC, settings: Settings = Settings.ALL) -> Host:
         """The host with the services that `words` name (names or globs), or with all installed ones.
 
         `folder` is where files would be written: what stands in the way there is noted per service. Raises
         NoSuchUnit where a word means nothing here.
         """
         if self.manager is not None:
-            return self._online(self.manager, words, folder)
+            return self._online(self.manager, words, folder, settings)
         return self._offline(words, folder)
 
-    def _online(self, manager: Manager, words: Sequence[str], folder: Path) -> Host:
+    def _online(self, manager: Manager, words: Sequence[str], folder: Path, settings: Settings) -> Host:
         version = manager.version()
-        states = live.services(manager, [w for w in words if not is_glob(w)], [w for w in words if is_glob(w)])
+        wanted = {Settings.ALL: lambda _: True, Settings.PLAIN: lambda unit: unit not in self.own}
+        states = live.services(
+            manager,
+            [w for w in words if not is_glob(w)],
+            [w for w in words if is_glob(w)],
+            self._installed,
+            wanted.get(settings, lambda _: False),
+        )
         missing = [w for w in words if not is_glob(w) and states.found(w) is None]
         if missing:
             raise NoSuchUnit(missing)
@@ -115,9 +136,9 @@ class Reader:
         if is_template(unit):
             return ServiceFacts(unit, names, "template", service_facts(unit, (), ()).files)
         path = known or fragment(unit, self.dirs)
-        pooled = drop_ins(names, self.dirs)
+        pooled = drop_ins(names, self.dirs, self._listings)
         own = self.own.get(unit)
-        if path is None or is_masked(unit, self.dirs):
+        if path is None or is_masked(unit, self.dirs, self._listings):
             state = "masked" if path is not None else "not-found"
             return replace(service_facts(unit, names, ()), load_state=state, own=own)
         try:
@@ -132,13 +153,36 @@ class Reader:
             parent=parent_slice(unit, facts.files),
             own=own,
             drop_in_folder=self._has_folder(folder / f"{unit}.d"),
-            obstacle=obstacle(self.store, unit, facts.files, own, folder, [self._shown(found) for found in pooled]),
+            obstacle=obstacle(
+                self.store,
+                unit,
+                facts.files,
+                own,
+                folder,
+                [self._shown(found) for found in pooled],
+                self._there(folder),
+            ),
         )
+
+    def _installed(self, pattern: str) -> list[str]:
+        """The names of services' files that match a glob, of templates and aliases too."""
+        names = set().union(*(self._listings.names(folder) for folder in self.dirs))
+        return sorted(name for name in names if fnmatchcase(name, pattern) and is_service_name(name))
+
+    def _there(self, folder: Path) -> frozenset[str] | None:
+        """What is in the folder that is written to; None where that is not known before each file is looked for."""
+        if folder not in self._targets:
+            try:
+                self._targets[folder] = frozenset(self.store.names(folder))
+            except StoreError:
+                self._targets[folder] = None
+        return self._targets[folder]
 
     def _has_folder(self, path: Path) -> bool:
         """Whether there is a folder; what stands in its place is an obstacle of one service, not of the host."""
+        there = self._there(path.parent)
         try:
-            return self.store.has_folder(path)
+            return (there is None or path.name in there) and self.store.has_folder(path)
         except StoreError:
             return False
 
@@ -150,11 +194,11 @@ class Reader:
 
     def _shown(self, path: Path) -> Path:
         """A path as the host below the root will see it: what is written into files must hold there."""
-        return Path("/") / path.relative_to(self.store.root)
+        return path if self.store.root == _ROOT else _ROOT / path.relative_to(self.store.root)
 
     def _inside(self, path: Path) -> Path:
         """A link in an image points to the image's own files, not to the host's."""
-        if self.store.root == Path("/"):
+        if self.store.root == _ROOT:
             return path
         for _ in range(32):
             if not path.is_symlink():

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from pathlib import Path
 
 from cgroup_layering.model import OwnFiles, Reason
@@ -22,16 +22,20 @@ def obstacle(
     own: OwnFiles | None,
     folder: Path,
     pooled: Iterable[Path],
+    there: Container[str] | None = None,
 ) -> Reason | None:
     """The first thing that keeps our two files of `unit` from being written or from winning, or None.
 
-    `pooled` are the drop-ins that apply, as the host sees them; `folder` is where ours would go.
+    `pooled` are the drop-ins that apply, as the host sees them; `folder` is where ours would go, and `there` the
+    names in it, if they are known.
     """
     try:
         layer = layer_name(unit, parent_slice(unit, files))
     except NameTooLong:
         return None
-    for path in (folder / layer, drop_in_path(folder, unit)):
+    for path, top in ((folder / layer, layer), (drop_in_path(folder, unit), f"{unit}.d")):
+        if there is not None and top not in there:
+            continue
         try:
             text = store.read(path)
         except SymlinkInTheWay as error:

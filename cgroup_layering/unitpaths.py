@@ -87,25 +87,45 @@ def _folder_names(unit: str) -> Iterator[str]:
         yield from _folder_names(f"{head}-{at}{SERVICE_SUFFIX}")
 
 
-def drop_in_folders(names: Iterable[str], dirs: Iterable[Path]) -> tuple[Path, ...]:
-    """All drop-in folders for a unit's `names` (primary first), in the order in which they win a file name."""
+class Listings:
+    """The names in folders, each folder read once: a host has thousands of units in a dozen folders."""
+
+    def __init__(self) -> None:
+        self._known: dict[Path, frozenset[str]] = {}
+
+    def names(self, folder: Path) -> frozenset[str]:
+        """The names in a folder as they were when it was first asked for; none where there is no such folder."""
+        known = self._known.get(folder)
+        if known is None:
+            try:
+                known = frozenset(os.listdir(folder))
+            except OSError:
+                known = frozenset()
+            self._known[folder] = known
+        return known
+
+
+def drop_in_folders(names: Iterable[str], dirs: Iterable[Path], listings: Listings | None = None) -> tuple[Path, ...]:
+    """All drop-in folders for a unit's `names` (primary first), in the order in which they win a file name.
+
+    With `listings`, only those that exist.
+    """
     dirs = tuple(dirs)
     folders: list[Path] = []
-    for name in names:
+    for name in (*names, ""):
+        subs = tuple(_folder_names(name)) if name else ("service.d",)
         for folder in dirs:
-            folders.extend(folder / sub for sub in _folder_names(name))
-    folders.extend(folder / "service.d" for folder in dirs)
+            there = subs if listings is None else listings.names(folder).intersection(subs)
+            folders.extend(folder / sub for sub in subs if sub in there)
     return tuple(dict.fromkeys(folders))
 
 
-def drop_ins(names: Iterable[str], dirs: Iterable[Path]) -> tuple[Path, ...]:
+def drop_ins(names: Iterable[str], dirs: Iterable[Path], listings: Listings | None = None) -> tuple[Path, ...]:
     """The drop-ins that apply to a service, in the order in which they apply; masked ones left out."""
     chosen: dict[str, Path | None] = {}
-    for folder in drop_in_folders(names, dirs):
-        try:
-            entries = sorted(os.listdir(folder))
-        except OSError:
-            continue
+    listings = listings or Listings()
+    for folder in drop_in_folders(names, dirs, listings):
+        entries = sorted(listings.names(folder))
         for entry in entries:
             if entry.endswith(".conf") and not entry.startswith(".") and entry not in chosen:
                 path = folder / entry
@@ -124,13 +144,10 @@ def _empty_or_null(path: Path) -> bool:
     return stat.S_ISCHR(facts.st_mode) or (stat.S_ISREG(facts.st_mode) and facts.st_size == 0)
 
 
-def is_masked(unit: str, dirs: Iterable[Path]) -> bool:
+def is_masked(unit: str, dirs: Iterable[Path], listings: Listings | None = None) -> bool:
     """Whether the first file of that name is a link to /dev/null or empty."""
-    for folder in dirs:
-        path = folder / unit
-        if path.is_symlink() or path.exists():
-            return _empty_or_null(path)
-    return False
+    listings = listings or Listings()
+    return next((_empty_or_null(folder / unit) for folder in dirs if unit in listings.names(folder)), False)
 
 
 def fragment(unit: str, dirs: Iterable[Path]) -> Path | None:

@@ -22,6 +22,7 @@ from cgroup_layering.cli.session import Session
 from cgroup_layering.config import load
 from cgroup_layering.disabled import FILE, Disabled
 from cgroup_layering.errors import ExitCode
+from cgroup_layering.host import Settings
 from cgroup_layering.layering import Layerer
 from cgroup_layering.model import Tracking
 from cgroup_layering.naming import is_glob
@@ -58,7 +59,7 @@ def command(
     """Layer services: write their files; they take effect at the next start, or at once with --now."""
     check_rehome(rehome, now)
     session = Session(root, runtime, "layer services", write=not dry_run)
-    host = session.read(units, path_rules=True)
+    host = session.read(units, path_rules=True, settings=Settings.PLAIN)
     request = Request(
         tracking=Tracking(tracking) if tracking else None,
         limits=layer_limits,

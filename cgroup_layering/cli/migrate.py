@@ -28,6 +28,7 @@ from cgroup_layering.cli.session import Session
 from cgroup_layering.cli.undo import take_out
 from cgroup_layering.config import load
 from cgroup_layering.errors import CgroupLayeringError, ExitCode
+from cgroup_layering.host import Settings
 from cgroup_layering.layering import Layerer
 from cgroup_layering.model import Host, Plan, Timing, Tracking
 from cgroup_layering.naming import is_glob
@@ -183,7 +184,7 @@ def _decide(
     session: Session, units: tuple[str, ...], before: Saved | None, options: dict[str, Any]
 ) -> tuple[Host, Request, Plan]:
     words = units if before is None else before.words
-    host = session.read(words, path_rules=True)
+    host = session.read(words, path_rules=True, settings=Settings.PLAIN)
     request = Request(
         tracking=Tracking(options["tracking"]) if options["tracking"] else None,
         limits=options["layer_limits"],

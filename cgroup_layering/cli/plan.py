@@ -19,6 +19,7 @@ from cgroup_layering.cli.planfiles import write_plan_file
 from cgroup_layering.cli.session import Session
 from cgroup_layering.config import load
 from cgroup_layering.errors import ExitCode
+from cgroup_layering.host import Settings
 from cgroup_layering.model import Tracking
 from cgroup_layering.naming import is_glob
 from cgroup_layering.output.plans import show_plan
@@ -64,7 +65,7 @@ def command(
         config=load(session.store),
         ignore_path_rules=ignore_path_rules,
     )
-    host = session.read(units, path_rules=True)
+    host = session.read(units, path_rules=True, settings=Settings.NONE)
     found = plan(host, request)
     if out is not None:
         asked = {

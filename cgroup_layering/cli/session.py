@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from cgroup_layering.host import Reader
+from cgroup_layering.host import Reader, Settings
 from cgroup_layering.kernel.cgroupfs import CgroupFS
 from cgroup_layering.model import Host
 from cgroup_layering.output.tables import Output
@@ -62,14 +62,21 @@ class Session:
         assert self._fs is not None  # noqa: S101 - callers check `online`
         return self._fs
 
-    def read(self, words: Sequence[str] = (), follow_aliases: bool = False, path_rules: bool = False) -> Host:
+    def read(
+        self,
+        words: Sequence[str] = (),
+        follow_aliases: bool = False,
+        path_rules: bool = False,
+        settings: Settings = Settings.ALL,
+    ) -> Host:
         """The host with the services named by `words`, or with all of them.
 
         An alias stands for itself (and is refused where something is to be written), unless it is to be followed.
-        With `path_rules`, rules that are keyed on cgroups are looked for too.
+        With `path_rules`, rules that are keyed on cgroups are looked for too. `settings` says whose resource-control
+        properties are needed.
         """
         reader = Reader(self.store, self.manager)
-        host = reader.read(words, self.folder)
+        host = reader.read(words, self.folder, settings)
         if path_rules:
             from cgroup_layering.pathrules.look import look
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
@@ -43,7 +43,6 @@ _SERVICE_NAMES = (
     "OOMPolicy",
     "StandardInput",
     "TTYPath",
-    *PROPERTIES,
 )
 _ABSENT = ("not-found", "error", "bad-setting", "masked")
 _NO_LIMIT = frozenset((2**32 - 1, 2**64 - 1))
@@ -76,20 +75,29 @@ class LiveServices:
         return None if state is None or state.load_state == "not-found" else state
 
 
-def services(manager: Manager, names: list[str], globs: list[str]) -> LiveServices:
-    """The named services and those that match; all installed and loaded ones if nothing is named."""
+def services(
+    manager: Manager,
+    names: list[str],
+    globs: list[str],
+    installed: Callable[[str], list[str]],
+    settings: Callable[[str], bool] = lambda _unit: True,
+) -> LiveServices:
+    """The named services and those that match; all installed and loaded ones if nothing is named.
+
+    `installed` tells the names of unit files that match a glob: systemd would look into each of them to answer that.
+    `settings` says of which services the resource-control properties are needed; turning them into Python costs more
+    than all others together.
+    """
     rows: dict[str, UnitRow] = {}
     aliases: dict[str, str] = {}
     templates: set[str] = {name for name in names if is_template(name)}
     wanted = [name for name in names if not is_template(name)]
-    installed: set[str] = set()
     if templates:
-        installed = {row.name for row in manager.unit_files("*@.service")}
-        templates &= installed
+        templates &= set(installed("*@.service"))
     for glob in globs or ([] if names else ["*"]):
         pattern = glob if glob.endswith(".service") else f"{glob}.service"
         rows.update((row.name, row) for row in manager.units(pattern) if row.load_state != "not-found")
-        files = [row.name for row in manager.unit_files(pattern)]
+        files = installed(pattern)
         templates.update(name for name in files if is_template(name))
         wanted += [name for name in files if not is_template(name) and name not in rows]
     for start in range(0, len(wanted), 200):
@@ -99,16 +107,24 @@ def services(manager: Manager, names: list[str], globs: list[str]) -> LiveServic
                 rows[row.name] = row
             else:
                 aliases[asked] = row.name
-    return _collect(manager, rows, aliases, templates)
+    return _collect(manager, rows, aliases, templates, settings)
 
 
-def _collect(manager: Manager, rows: dict[str, UnitRow], aliases: dict[str, str], templates: set[str]) -> LiveServices:
+def _collect(
+    manager: Manager,
+    rows: dict[str, UnitRow],
+    aliases: dict[str, str],
+    templates: set[str],
+    settings: Callable[[str], bool],
+) -> LiveServices:
     shown = tuple(aliases)
     # Only instances of templates can serve a socket's single connections.
     accepting = accept_templates(manager) if any(template_of(name) for name in rows) else {}
     unit_props = manager.properties(rows, UNIT, _UNIT_NAMES)
     sound = [name for name, row in rows.items() if row.load_state not in _ABSENT]
-    service_props = manager.properties(sound, SERVICE, _SERVICE_NAMES)
+    whole = {name for name in sound if settings(name)}
+    service_props = manager.properties(whole, SERVICE, (*_SERVICE_NAMES, *PROPERTIES))
+    service_props |= manager.properties([name for name in sound if name not in whole], SERVICE, _SERVICE_NAMES)
     found: dict[str, LiveState] = {}
     for name, row in rows.items():
         props = unit_props[name]
