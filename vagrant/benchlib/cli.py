@@ -18,7 +18,7 @@ from lablib.paths import SUITES, LabError
 
 from benchlib import shutdown
 from benchlib.peers import page_types
-from benchlib.rows import BOUNDS, BY_NAME, Row, missing, row_of
+from benchlib.rows import BOUNDS, BY_NAME, SCALE, Row, missing, row_of
 from benchlib.table import show
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,11 +49,14 @@ def main() -> int:
     rows: list[Row] = []
     try:
         guest = _prepare(suites[0], package.resolve())
-        inside = [name for name in options.names if name not in BY_NAME]
-        if inside or not options.names:
-            for line in guest.lines(f"cd {_FOLDER} && python3 -m benchguest.measure . {' '.join(inside)}", _PATIENCE):
-                rows.append(_row(line))
-        if shutdown.NAME in options.names:
+        names = set(options.names)
+        for script, known in (("measure .", set(BOUNDS) - SCALE - BY_NAME), ("scale", SCALE)):
+            chosen = sorted(names & known)
+            if chosen or not names:
+                call = f"cd {_FOLDER} && python3 -m benchguest.{script} {' '.join(chosen)}"
+                for line in guest.lines(call, _PATIENCE):
+                    rows.append(_row(line))
+        if shutdown.NAME in names:
             rows.append(_row(json.dumps(shutdown.samples(guest))))
     except (DemoError, LabError) as error:
         say(str(error), "bench")

@@ -26,8 +26,23 @@ BOUNDS: Mapping[str, Bound] = {
     # Linear is 1, squared would be 4, as the size is fourfold; what is between is for noise.
     "charges.growth": Bound(1.5, "the same in four parts, one after the other"),
     "cli.start": Bound(1.5, "python3 -c 'import click'"),
+    "restart.layered-vs-plain": Bound(1.05, "systemctl restart of the same service, not layered"),
+    "fault.nested-vs-flat": Bound(round(1 / 0.98, 3), "the same page faults in the cgroup of a service, not layered"),
+    "plan.growth": Bound(11, "plan of 100 services instead of 1,000"),
+    "plan.1000.vs-systemctl-show": Bound(1.0, "systemctl show '*.service', of the same 1,000 and the host's own"),
+    "plan.rss": Bound(1.0, "80 MiB"),
     "shutdown.vs-plain": Bound(1.1, "the same host, not layered"),
 }
+SCALE = frozenset(
+    {
+        "restart.layered-vs-plain",
+        "fault.nested-vs-flat",
+        "plan.growth",
+        "plan.1000.vs-systemctl-show",
+        "plan.rss",
+    }
+)
+"""Taken by benchguest.scale, on a host with a thousand services."""
 BY_NAME = frozenset({"shutdown.vs-plain"})
 """Taken only when named: two reboots and eighteen shutdowns."""
 
