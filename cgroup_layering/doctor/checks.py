@@ -24,6 +24,7 @@ from cgroup_layering.doctor import (
     host_kernel,
     host_memory,
     host_oomd,
+    host_path_rules,
     host_psi,
     host_recursiveprot,
     host_reparenting,
@@ -34,6 +35,7 @@ from cgroup_layering.doctor import (
     risk_io,
     risk_oom_policy,
     risk_oomd,
+    risk_path_rule,
     risk_residue,
 )
 from cgroup_layering.doctor.check import Check
@@ -51,6 +53,7 @@ _MODULES = (
     host_oomd,
     host_accounting,
     host_hugetlb,
+    host_path_rules,
     drift_outranked,
     drift_slice,
     drift_slice_file,
@@ -70,6 +73,7 @@ _MODULES = (
     risk_dying,
     risk_concurrency,
     risk_io,
+    risk_path_rule,
 )
 
 CHECKS: tuple[Check, ...] = tuple(module.CHECK for module in _MODULES)

@@ -16,7 +16,7 @@ from cgroup_layering.host import NoSuchUnit, Reader
 from cgroup_layering.kernel.bpf import PROGRAM, TOOL_PATH
 from cgroup_layering.kernel.cgroupfs import CGROUP_ROOT, CgroupFS
 from cgroup_layering.kernel.mounts import Mount, mounts
-from cgroup_layering.model import Host, OwnFiles, ServiceFacts, ServicePlan
+from cgroup_layering.model import Host, OwnFiles, PathRules, ServiceFacts, ServicePlan
 from cgroup_layering.naming import is_glob
 from cgroup_layering.planner import Request, plan
 from cgroup_layering.store import TEMPORARY, Store
@@ -133,6 +133,13 @@ class Evidence:
                 if own is not None and own.slice_file.parent == folder:
                     found[service.unit] = service
         return found
+
+    @property
+    def path_rules(self) -> PathRules:
+        """Rules outside of systemd that are keyed on cgroups."""
+        from cgroup_layering.pathrules.look import look
+
+        return self._once("path_rules", lambda: look(self.host.services.values(), self.store.root))
 
     @property
     def config(self) -> Config:

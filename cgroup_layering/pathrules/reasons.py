@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Iterator
+
 from cgroup_layering.model import Host, Reason, ServiceFacts
-from cgroup_layering.pathrules.stops import effects, needing_layer, nft_sets, unseen_set
+from cgroup_layering.pathrules.stops import effects, named_layers, nft_sets, unseen_set
 
 
 def path_rules(facts: ServiceFacts, host: Host) -> tuple[Reason, bool] | None:
@@ -43,23 +45,21 @@ def host_notes(host: Host) -> tuple[Reason, ...]:
     return (*(Reason("path-rules-unseen", sentence) for sentence in host.path_rules.unseen), *unclear)
 
 
-def find(host: Host) -> tuple[Reason, ...]:
-    """What is wrong now with rules on cgroups: `host` must have been looked at (`look`), layered services or not.
+def find(host: Host, layered: Container[str]) -> Iterator[tuple[str, str]]:
+    """What is wrong now with rules that name a unit's cgroup, by unit; `host` must have been looked at (`look`).
 
-    Rules that layered services have escaped, rules on the layer of a service that is plain (again), and what concerns
-    the host.
+    Rules that layered services have escaped, and rules on the layer of a service that is not `layered` (any more).
     """
     if host.path_rules is None:
-        return ()
-    found = []
+        return
     for facts in host.services.values():
         known = path_rules(facts, host) if facts.own is not None else None
         if known is not None:
-            found.append(known[0])
-        for rule in needing_layer(facts, host.path_rules) if facts.own is None else ():
-            text = (
-                f"{facts.unit} is not layered, and {rule.tool} names its layer: {rule.place}: {rule.text}. "
-                "It matches nothing of the service."
+            yield facts.unit, known[0].sentence
+    for unit, rule in named_layers(host.path_rules):
+        if unit not in layered:
+            where = f"{rule.place}: {rule.text}"
+            yield (
+                unit,
+                f"{unit} is not layered, and {rule.tool} names its layer: {where}. It matches nothing of {unit}.",
             )
-            found.append(Reason("path-rule", text))
-    return (*found, *host_notes(host))

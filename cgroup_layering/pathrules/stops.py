@@ -58,14 +58,12 @@ def _effects(facts: ServiceFacts, found: PathRules, version: int) -> Iterator[Ef
             yield Effect(rule, _change(rule), f"say level {depth}, or name {layer} too")
 
 
-def needing_layer(facts: ServiceFacts, found: PathRules) -> tuple[PathRule, ...]:
-    """The rules that name the service's layer or what is in it: they match nothing once it is un-layered."""
-    layer = (facts.unit, facts.parent)
-    return tuple(
-        rule
-        for rule in found.rules
-        if any(split_layer(part) == layer for path in rule.paths for part in path.split("/"))
-    )
+def named_layers(found: PathRules) -> Iterator[tuple[str, PathRule]]:
+    """The services whose layers are named, each with the rule: it matches nothing once the service is un-layered."""
+    for rule in found.rules:
+        split = (split_layer(part) for path in rule.paths for part in path.split("/"))
+        for unit in dict.fromkeys(known[0] for known in split if known is not None):
+            yield unit, rule
 
 
 def nft_sets(facts: ServiceFacts) -> Iterator[tuple[str, tuple[str, str, str]]]:

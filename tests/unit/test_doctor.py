@@ -139,7 +139,7 @@ def kind(wanted: Kind) -> list[Check]:
 def test_a_sound_host_has_no_findings(tmp_path: Path) -> None:
     place(tmp_path / "root", ours())
     result = examine(kind(Kind.HOST), live(tmp_path, service=running()))
-    assert codes(result) == set() and result.checks == 12
+    assert codes(result) == set() and result.checks == 13
 
 
 HOSTS = {
@@ -207,7 +207,7 @@ def test_a_sound_layer_has_no_findings(tmp_path: Path, monkeypatch: pytest.Monke
     place(tmp_path / "root", ours())
     evidence = live(tmp_path, service=replace(running(), files=facts().files))
     result = examine([*kind(Kind.DRIFT), *kind(Kind.RISK)], evidence)
-    assert codes(result) == set() and result.checks == 19
+    assert codes(result) == set() and result.checks == 20
     # Empty, it has 75M of 100M that can't be reclaimed, and is passed over by oomd.
     put(tmp_path, {f"{CGROUP}/cgroup.events": "populated 0\n", f"{CGROUP}/memory.max": f"{101 * MIB}\n"})
     assert codes(examine(only("risk-oomd", "risk-residue"), evidence)) == set()
@@ -296,6 +296,7 @@ def files_of(root: Path, *words: str) -> Examination:
 
 DROP_IN = f"{ETC}/{HELLO}.d"
 SERVICE = ours(tracking=Tracking.SERVICE)
+NFT = 'table inet t { chain c { socket cgroupv2 level 2 "system.slice/hello.service" drop; }; }\n'
 SET = f"{ETC[:-6]}system.control/{HELLO}.d/50-x.conf"
 # What is put on a root with a layered hello.service (an empty text: taken away), in which tracking, and what it says.
 OFFLINE: dict[str, tuple[dict[str, str], Layering, str]] = {
@@ -308,8 +309,20 @@ OFFLINE: dict[str, tuple[dict[str, str], Layering, str]] = {
     "drift-orphan": ({f"{LIB}/{HELLO}": ""}, ours(), "gone from this host"),
     "drift-temporary": ({f"{ETC}/.cgroup-layering-0123": "x"}, ours(), "did not end"),
     "risk-oom-policy": ({f"{LIB}/{HELLO}": SIMPLE}, SERVICE, "OOMPolicy=stop"),
+    "risk-path-rule": ({"etc/nftables.conf": NFT}, ours(), "stop matching hello.service"),
+    "host-path-rules": ({"etc/nftables.conf": NFT.replace('"system.slice/hello.service"', "$x")}, ours(), "$x"),
     "risk-io": ({SET: "[Service]\nIOReadBandwidthMax=/dev/vda 1M\nOOMPolicy=continue\n"}, SERVICE, "buffered writes"),
 }
+
+
+def test_a_rule_on_the_layer_of_a_plain_service(tmp_path: Path) -> None:
+    root = plant(tmp_path, {f"{LIB}/{HELLO}": SIMPLE}, 257)
+    put(root, {"etc/iptables/rules.v4": f"*filter\n-A OUTPUT -m cgroup --path system.slice/{LAYER} -j DROP\n"})
+    result = files_of(root)
+    assert codes(result) == {"risk-path-rule"} and "is not layered" in sentences(result)
+    assert codes(files_of(root, "other.service")) == set()
+    place(root, ours())
+    assert codes(files_of(root)) == set()
 
 
 def planted(root: Path, files: Mapping[str, str], wanted: Layering) -> Path:

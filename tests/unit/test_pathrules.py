@@ -17,7 +17,7 @@ from cgroup_layering.pathrules.look import Kernel
 from cgroup_layering.pathrules.nfttext import NftText
 from cgroup_layering.pathrules.reasons import find
 from cgroup_layering.pathrules.saved import saved_rules
-from cgroup_layering.pathrules.stops import effects, needing_layer
+from cgroup_layering.pathrules.stops import effects, named_layers
 from cgroup_layering.pathrules.tools import ToolFailed, Tools
 from cgroup_layering.planner import Request, plan
 from tests.layerings import facts, host, layering
@@ -248,7 +248,7 @@ def test_a_layered_service_is_not_refused() -> None:
     there = host(service, path_rules=PathRules((rule(PLAIN),)))
     (found,) = plan(there, Request()).services
     assert found.verdict is Verdict.LAYERED and [note.code for note in found.notes] == ["path-rule"]
-    assert needing_layer(service, PathRules((rule(PLAIN), rule(LAYER)))) == (rule(LAYER),)
+    assert [*named_layers(PathRules((rule(PLAIN), rule(LAYER))))] == [("hello.service", rule(LAYER))]
 
 
 def test_finding_what_is_wrong_now() -> None:
@@ -258,12 +258,13 @@ def test_finding_what_is_wrong_now() -> None:
     missed, early = rule(PLAIN), rule(LAYER)
 
     def found(service: ServiceFacts, *rules: PathRule) -> list[str]:
-        return [reason.sentence for reason in find(host(service, path_rules=PathRules(rules, live=True)))]
+        there = host(service, path_rules=PathRules(rules, live=True))
+        return [said for unit, said in find(there, [service.unit] if service.own else []) if unit == service.unit]
 
     assert found(layered, early) == found(plain, missed) == []
     assert [PLAIN in sentence or "stop matching" in sentence for sentence in found(layered, missed)] == [True]
     assert ["is not layered" in sentence for sentence in found(plain, early)] == [True]
-    assert find(host(layered)) == ()
+    assert [*find(host(layered), [layered.unit])] == []
 
 
 def test_notes_on_the_host() -> None:

@@ -26,6 +26,7 @@ TEXTS = {
     "limited": SLEEP + "Slice=few.slice\n",
 }
 
+RULE = 'table inet seen { chain output { socket cgroupv2 level 2 "system.slice/weight.service" counter; }; }'
 DRIFT = f"""
 set -e
 cd {UNITS}
@@ -46,6 +47,7 @@ systemctl daemon-reload
 systemctl start fill
 systemctl set-property written.service 'IOReadBandwidthMax=/dev/vda 1M'
 systemctl set-property --runtime tracked.service MemoryMax=100M
+echo '{RULE}' >> /etc/nftables.conf
 """
 REMEDY = f"""
 set -e
@@ -54,6 +56,7 @@ rm outranked.service.d/zzz.conf system-masked.service.slice
 sed -i /Slice=other/d moved.service
 echo OOMPolicy=continue >> policy.service
 rm -r system-fill.service.slice.d few.slice /dev/shm/fill
+sed -i '/weight.service/d' /etc/nftables.conf
 systemctl daemon-reload
 cgroup-layering enable masked gone reverted weight stale tracked policy written brief
 systemctl restart written
@@ -78,6 +81,7 @@ EXPECTED = {
     ("risk-residue", "fill"),
     ("risk-oomd", "fill"),
     ("risk-oom-policy", "policy"),
+    ("risk-path-rule", "weight"),
     ("risk-io", "written"),
 }
 Found = set[tuple[str, str]]
@@ -145,7 +149,7 @@ def test_the_hosts_own_program_can_do_it_in_a_chroot_without_a_bus(drifted: Mach
     document = json.loads(result.out)
     # The runtime setting that the layer took over is in /run, which such a mount does not have.
     assert {(f["code"], f["unit"]) for f in document["findings"]} == {("drift-stale", "tracked.service")}
-    assert document["checks"] == 12 and document["not_run"] == [] and result.err == ""
+    assert document["checks"] == 14 and document["not_run"] == [] and result.err == ""
 
 
 NOTES = {
