@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from cgroup_layering.naming import is_service_name
-from cgroup_layering.store import ForeignFile, Store
+from cgroup_layering.rooted import ForeignFile
+from cgroup_layering.store import Store
 
 FILE = Path("/etc/cgroup-layering/50-disabled.toml")
 

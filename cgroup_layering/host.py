@@ -16,7 +16,8 @@ from cgroup_layering.naming import is_glob, is_service_name, is_template
 from cgroup_layering.obstacles import obstacle
 from cgroup_layering.offline import aliases_of, enabled_instances, installed_version, parent_slice, service_facts
 from cgroup_layering.own import without_ours
-from cgroup_layering.store import Store, StoreError
+from cgroup_layering.rooted import StoreError
+from cgroup_layering.store import Store
 from cgroup_layering.systemd import live
 from cgroup_layering.systemd.manager import Manager
 from cgroup_layering.unitfile import Setting, UnitFileError, parse, read_text

@@ -11,7 +11,8 @@ from cgroup_layering.model import OwnFiles, Reason
 from cgroup_layering.naming import NameTooLong, layer_name
 from cgroup_layering.offline import parent_slice
 from cgroup_layering.own import DROP_IN, drop_in_path, is_ours
-from cgroup_layering.store import Store, StoreError, SymlinkInTheWay
+from cgroup_layering.rooted import StoreError, SymlinkInTheWay
+from cgroup_layering.store import Store
 from cgroup_layering.unitfile import UnitFiles
 
 

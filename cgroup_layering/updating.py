@@ -15,8 +15,9 @@ from cgroup_layering.kernel.latch import unlatch
 from cgroup_layering.model import Host, OwnFiles, ServicePlan, Timing, Tracking
 from cgroup_layering.naming import slice_path, split_layer
 from cgroup_layering.own import facts as said
+from cgroup_layering.rooted import StoreError
 from cgroup_layering.settling import late_limits, settle
-from cgroup_layering.store import Store, StoreError
+from cgroup_layering.store import Store
 from cgroup_layering.systemd.manager import SERVICE, Manager
 from cgroup_layering.transaction import FileTransaction, Outcome, read_back, reload_quietly, write_plan
 from cgroup_layering.unitpaths import ETC, RUN

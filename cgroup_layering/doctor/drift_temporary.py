@@ -9,7 +9,7 @@ from pathlib import Path
 from cgroup_layering.codes.code import Code, Kind, Level
 from cgroup_layering.doctor.check import HOST, Check
 from cgroup_layering.doctor.evidence import Evidence
-from cgroup_layering.store import StoreError
+from cgroup_layering.rooted import StoreError
 from cgroup_layering.unitpaths import ETC, RUN
 
 CODE = Code(

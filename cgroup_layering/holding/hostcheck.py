@@ -14,8 +14,9 @@ from cgroup_layering.holding.model import Hold
 from cgroup_layering.holding.names import mount_name
 from cgroup_layering.kernel.mounts import mounts
 from cgroup_layering.own import is_ours
+from cgroup_layering.rooted import StoreError
 from cgroup_layering.spans import format_size
-from cgroup_layering.store import Store, StoreError
+from cgroup_layering.store import Store
 from cgroup_layering.unitpaths import ETC, RUN
 
 _MEMINFO = Path("/proc/meminfo")

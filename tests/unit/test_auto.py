@@ -19,7 +19,8 @@ from cgroup_layering.own import read_back
 from cgroup_layering.planner import Request, plan
 from cgroup_layering.policy import Exclusion
 from cgroup_layering.render import drop_in_text, slice_text
-from cgroup_layering.store import ForeignFile, Store, SymlinkInTheWay
+from cgroup_layering.rooted import ForeignFile, SymlinkInTheWay
+from cgroup_layering.store import Store
 from tests.layerings import facts, host, layering
 
 HERE = Path("/etc/cgroup-layering/x.toml")

@@ -16,7 +16,8 @@ from cgroup_layering.holding.model import BpfMapSpec, Hold, Tmpfs
 from cgroup_layering.holding.names import holder_name
 from cgroup_layering.model import Change, Layering
 from cgroup_layering.removal import remove_files
-from cgroup_layering.store import Store, StoreError
+from cgroup_layering.rooted import StoreError
+from cgroup_layering.store import Store
 from cgroup_layering.systemd.manager import BusTimeout, Manager, UnitRow
 from cgroup_layering.transaction import FileTransaction, write_plan
 from cgroup_layering.trying import script, tried

@@ -17,7 +17,8 @@ import pytest
 
 from cgroup_layering import render
 from cgroup_layering.own import drop_in_path
-from cgroup_layering.store import TEMPORARY, ForeignFile, Store, StoreError, SymlinkInTheWay
+from cgroup_layering.rooted import ForeignFile, StoreError, SymlinkInTheWay
+from cgroup_layering.store import TEMPORARY, Store
 from cgroup_layering.unitpaths import ETC, ETC_CONTROL, RUN, below, is_control
 from tests.faults import disk_error, power_cut
 from tests.layerings import layering

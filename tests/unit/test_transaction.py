@@ -15,7 +15,8 @@ from cgroup_layering import render
 from cgroup_layering.model import Change, Layering, ServicePlan, Tracking
 from cgroup_layering.own import BOOT_TARGET, boot_link, drop_in_path, with_wanted_by
 from cgroup_layering.removal import last_migration, remove_files, remove_stray_drop_ins, set_boot_link
-from cgroup_layering.store import TEMPORARY, ForeignFile, Store, StoreError, SymlinkInTheWay
+from cgroup_layering.rooted import ForeignFile, StoreError, SymlinkInTheWay
+from cgroup_layering.store import TEMPORARY, Store
 from cgroup_layering.systemd.manager import BusError, BusTimeout, Manager
 from cgroup_layering.transaction import FileTransaction, write_plan
 from cgroup_layering.unitpaths import ETC, RUN, below
