@@ -10,7 +10,7 @@ import pytest
 
 from tests.vm.fidelity.guest.kit import OPTIONS
 from tests.vm.fidelity.matrix import BUILD
-from tests.vm.fidelity.properties import BOTH, DIFFERENT, is_noise
+from tests.vm.fidelity.properties import BOTH, DIFFERENT, compared, settled
 from tests.vm.machine import Machine
 
 pytestmark = pytest.mark.long
@@ -27,14 +27,14 @@ ORDERED = (
 
 @dataclass
 class Story:
-    """What was seen after each boot, by tracking; `plain` is the first."""
+    """What was seen after each boot, by tracking; `plain` and `again` are two plain ones."""
 
     machine: Machine
     units: dict[str, Units] = field(default_factory=dict)
     words: dict[str, str] = field(default_factory=dict)
-    stops: list[list[str]] = field(default_factory=list)
+    stops: dict[str, list[str]] = field(default_factory=dict)
     cycles: dict[str, str] = field(default_factory=dict)
-    pairs: list[tuple[str, str]] = field(default_factory=list)
+    after: dict[str, list[str]] = field(default_factory=dict)
 
 
 def shown(machine: Machine) -> Units:
@@ -43,12 +43,12 @@ def shown(machine: Machine) -> Units:
     found = {}
     for block in blocks:
         properties = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
-        found[properties["Id"]] = properties
+        found[properties["Id"]] = {name: settled(name, value) for name, value in properties.items()}
     return found
 
 
 def stops(machine: Machine) -> list[str]:
-    """The services that PID 1 stopped at the end of the boot before, in that order."""
+    """The units that PID 1 stopped at the end of the boot before, in that order."""
     out = machine.ok("journalctl -q -b -1 _PID=1 -o json --output-fields=MESSAGE,UNIT,JOB_TYPE,JOB_RESULT --no-pager")
     entries = [json.loads(line) for line in out.splitlines()]
     return [
@@ -60,21 +60,30 @@ def stops(machine: Machine) -> list[str]:
 
 @pytest.fixture(scope="module")
 def story(machine: Machine) -> Story:
-    """Plain, then layered in each tracking, after a reboot each."""
+    """Plain twice, then layered in each tracking, after a reboot each."""
     machine.restore()
     told = Story(machine)
+    told.units["again"] = shown(machine)
+    machine.reboot()
+    told.stops["plain"] = stops(machine)
     told.units["plain"] = shown(machine)
-    told.pairs = ordered(machine)
+    told.after = after(machine)
     for tracking in BOTH:
         machine.tool_ok("migrate", "--yes", *OPTIONS[tracking])
         told.words[tracking] = machine.reboot()
-        told.stops.append(stops(machine))
+        # Services that no migration restarts are plain in the boot that ends now; in the next one all are layered.
+        told.stops["layered"] = stops(machine)
         told.units[tracking] = shown(machine)
         told.cycles[tracking] = machine.ok("journalctl -b --no-pager | grep -ci 'ordering cycle' || true")
         machine.tool_ok("rollback")
-    BUILD.mkdir(exist_ok=True)
-    (BUILD / f"fidelity-show-{machine.suite}.json").write_text(json.dumps(told.units))
+        _keep(told)
     return told
+
+
+def _keep(told: Story) -> None:
+    """What was seen, for whoever looks for the reason of a failure."""
+    BUILD.mkdir(exist_ok=True)
+    (BUILD / f"fidelity-show-{told.machine.suite}.json").write_text(json.dumps(told.units))
 
 
 @pytest.mark.parametrize("tracking", BOTH)
@@ -86,14 +95,20 @@ def test_only_documented_properties_differ(story: Story, tracking: str) -> None:
     assert len(both) > 40
     found: dict[str, str] = {}
     for unit in both:
-        for name in plain[unit].keys() | layered[unit].keys():
-            was, is_now = plain[unit].get(name), layered[unit].get(name)
-            if was != is_now and not is_noise(name):
-                found.setdefault(name, f"{unit}: {was!r} became {is_now!r}")
+        for name, (was, now) in compared(plain[unit], layered[unit]).items():
+            found.setdefault(name, f"{unit}: {was!r} became {now!r}")
     wanted = {name for name, (trackings, _why) in DIFFERENT.items() if tracking in trackings}
     assert found.keys() - wanted == set(), {name: found[name] for name in found.keys() - wanted}
     known = {name for properties in plain.values() for name in properties}
     assert (wanted & known) - found.keys() == set(), "listed, and no different"
+
+
+def test_only_noise_differs_between_two_plain_boots(story: Story) -> None:
+    """What is left out of the comparison is what differs of itself, and the rest is the same in any two boots."""
+    plain, again = story.units["plain"], story.units["again"]
+    both = {unit: compared(plain[unit], again[unit]) for unit in plain.keys() & again.keys()}
+    assert len(both) > 40
+    assert {unit: different for unit, different in both.items() if different} == {}
 
 
 @pytest.mark.parametrize("tracking", BOTH)
@@ -103,8 +118,7 @@ def test_what_is_not_layered_is_untouched(story: Story, tracking: str) -> None:
     others = [unit for unit in plain.keys() & layered.keys() if unit.startswith(("user@", "user-runtime-dir@"))]
     assert others
     for unit in others:
-        names = [name for name in plain[unit] if not is_noise(name)]
-        assert {name: layered[unit].get(name) for name in names} == {name: plain[unit][name] for name in names}
+        assert compared(plain[unit], layered[unit]) == {}
 
 
 @pytest.mark.parametrize("tracking", BOTH)
@@ -113,30 +127,35 @@ def test_boot_keeps_its_order(story: Story, tracking: str) -> None:
     assert story.words[tracking] == "running"
     assert story.cycles[tracking] == "0"
     units = story.units[tracking]
-    assert len(story.pairs) > 2
-    for later, earlier in story.pairs:
+    pairs = ordered(story.after)
+    assert len(pairs) > 2
+    for later, earlier in pairs:
         begun = int(units[later]["InactiveExitTimestampMonotonic"])
         assert begun >= int(units[earlier]["ActiveEnterTimestampMonotonic"]) > 0, (later, earlier)
 
 
 def test_shutdown_keeps_its_order(story: Story) -> None:
-    """A layer must not take its service down early: the same ones are stopped by a job, after what is After= them."""
-    plain, layered = story.stops
-    assert set(ORDERED) & set(plain) == set(ORDERED) & set(layered)
-    pairs = [pair for pair in story.pairs if set(pair) <= set(plain)]
-    assert pairs
-    for later, earlier in pairs:
-        assert plain.index(later) < plain.index(earlier), ("plain", later, earlier)
-        assert layered.index(later) < layered.index(earlier), ("layered", later, earlier)
+    """A layer must not take its service down early: who is After= another is stopped before it, as without layers."""
+    plain, layered = story.stops["plain"], story.stops["layered"]
+    assert set(ORDERED) & set(plain) == set(ORDERED) & set(layered) != set()
+    both = set(plain) & set(layered)
+    # systemd orders the jobs of two units only if one names the other.
+    pairs = [(later, earlier) for later in both for earlier in story.after.get(later, ()) if earlier in both]
+    assert len(pairs) > 20
+    for order in (plain, layered):
+        wrong = [(later, earlier) for later, earlier in pairs if order.index(later) > order.index(earlier)]
+        assert wrong == []
 
 
-def ordered(machine: Machine) -> list[tuple[str, str]]:
-    """Pairs (later, earlier) among the services that carry the host, by After= over any number of units."""
+def after(machine: Machine) -> dict[str, list[str]]:
+    """What each loaded unit is After=."""
     blocks = machine.ok("systemctl show --all -p Id -p After '*'").split("\n\n")
-    after = {}
-    for block in blocks:
-        properties = dict(line.split("=", 1) for line in block.splitlines())
-        after[properties["Id"]] = properties["After"].split()
+    found = (dict(line.split("=", 1) for line in block.splitlines()) for block in blocks)
+    return {unit["Id"]: unit["After"].split() for unit in found}
+
+
+def ordered(after: dict[str, list[str]]) -> list[tuple[str, str]]:
+    """Pairs (later, earlier) among the services that carry the host, by After= over any number of units."""
     pairs = []
     for later in ORDERED:
         seen: set[str] = set()
