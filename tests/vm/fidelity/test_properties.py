@@ -138,13 +138,14 @@ def test_shutdown_keeps_its_order(story: Story) -> None:
     """A layer must not take its service down early: who is After= another is stopped before it, as without layers."""
     plain, layered = story.stops["plain"], story.stops["layered"]
     assert set(ORDERED) & set(plain) == set(ORDERED) & set(layered) != set()
-    both = set(plain) & set(layered)
+    # A mount can go by itself before its job comes, with who made it.
+    both = {unit for unit in set(plain) & set(layered) if not unit.endswith(".mount")}
     # systemd orders the jobs of two units only if one names the other.
     pairs = [(later, earlier) for later in both for earlier in story.after.get(later, ()) if earlier in both]
     assert len(pairs) > 20
-    for order in (plain, layered):
+    for name, order in story.stops.items():
         wrong = [(later, earlier) for later, earlier in pairs if order.index(later) > order.index(earlier)]
-        assert wrong == []
+        assert wrong == [], name
 
 
 def after(machine: Machine) -> dict[str, list[str]]:
