@@ -25,6 +25,7 @@ DIFFERENT: dict[str, tuple[tuple[str, ...], str]] = {
     "MemoryPeak": (SERVICE, _UNCOUNTED),
     "MemorySwapCurrent": (SERVICE, _UNCOUNTED),
     "MemorySwapPeak": (SERVICE, _UNCOUNTED),
+    "MemoryZSwapCurrent": (SERVICE, _UNCOUNTED),
 }
 """By name: the trackings in which it differs, and why."""
 
