@@ -4,12 +4,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from fnmatch import fnmatchcase
 
 BOTH = ("instance", "service")
 SERVICE = ("service",)
 
 _MOVED = "It is the layer's; a service that has none of it does not differ."
+_CPUSET = (
+    "Empty on Debian 12: the slice above has the cpuset controller on for its children, because one of them delegates "
+    "it, and the service is no child of it any more."
+)
 _UNCOUNTED = "The service has no memory figures of its own; the layer has them."
 DIFFERENT: dict[str, tuple[tuple[str, ...], str]] = {
     "Slice": (BOTH, "It is the layer."),
@@ -17,6 +22,8 @@ DIFFERENT: dict[str, tuple[tuple[str, ...], str]] = {
     "DropInPaths": (BOTH, "Our drop-in is one of them."),
     "Requires": (BOTH, "systemd requires the slice of a service."),
     "After": (BOTH, "systemd starts a service after its slice."),
+    "EffectiveCPUs": (BOTH, _CPUSET),
+    "EffectiveMemoryNodes": (BOTH, _CPUSET),
     "MemoryAccounting": (SERVICE, "The layer counts, not the service."),
     "MemoryPressureWatch": (SERVICE, "`auto` would need memory figures of the service; `yes` does as before."),
     "MemoryLow": (SERVICE, _MOVED),
@@ -33,7 +40,10 @@ NOISE: tuple[tuple[tuple[str, ...], str], ...] = (
     (("*Timestamp", "*TimestampMonotonic"), "times"),
     (("*PID", "InvocationID", "ControlGroupId"), "ids of this start"),
     (("CPUUsageNSec", "TasksCurrent", "NFileDescriptorStore"), "use of resources"),
-    (("MemoryAvailable", "EffectiveMemory*"), "what the host has: a little more or less memory at each boot"),
+    (
+        ("MemoryAvailable", "EffectiveMemoryMax", "EffectiveMemoryHigh"),
+        "what the host has: a little more or less memory at each boot",
+    ),
     (("StatusText",), "what the service says of itself"),
 )
 """Patterns of names whose values differ between any two starts of a service, and why."""
@@ -67,9 +77,20 @@ def settled(name: str, value: str) -> str:
     return re.sub(r" ; start_time=.*", " }", value) if name.startswith("Exec") else value
 
 
-def compared(one: dict[str, str], other: dict[str, str]) -> dict[str, tuple[str | None, str | None]]:
-    """What differs between two looks at a service; nothing if it is in another state now."""
+def compared(
+    one: dict[str, str], other: dict[str, str], gone: Collection[str] = ()
+) -> dict[str, tuple[str | None, str | None]]:
+    """What differs between two looks at a service; nothing if it is in another state now.
+
+    `gone` are units that are loaded in one of the looks alone: others that are Before= them name them only then.
+    """
     if any(one[name] != other[name] for name in ("ActiveState", "SubState", "Result")):
         return {}
     pairs = {name: (one.get(name), other.get(name)) for name in one.keys() | other.keys() if not is_noise(name)}
-    return {name: (was, now) for name, (was, now) in pairs.items() if was != now}
+    return {name: pair for name, pair in pairs.items() if len({_without(name, value, gone) for value in pair}) > 1}
+
+
+def _without(name: str, value: str | None, gone: Collection[str]) -> str | None:
+    if value is None or name not in _SETS:
+        return value
+    return " ".join(word for word in value.split() if word not in gone)

@@ -93,21 +93,24 @@ def test_only_documented_properties_differ(story: Story, tracking: str) -> None:
     # Only what has run in its layer says anything; services that come and go by themselves are in one boot alone.
     both = [unit for unit in plain.keys() & layered.keys() if layered[unit]["Slice"].endswith(".service.slice")]
     assert len(both) > 40
+    gone = plain.keys() ^ layered.keys()
     found: dict[str, str] = {}
     for unit in both:
-        for name, (was, now) in compared(plain[unit], layered[unit]).items():
+        for name, (was, now) in compared(plain[unit], layered[unit], gone).items():
             found.setdefault(name, f"{unit}: {was!r} became {now!r}")
     wanted = {name for name, (trackings, _why) in DIFFERENT.items() if tracking in trackings}
     assert found.keys() - wanted == set(), {name: found[name] for name in found.keys() - wanted}
     # A release may lack a property, or its kernel the figure.
-    known = {name for unit in both for name, value in plain[unit].items() if value != "[not set]"}
+    known = {name for unit in both for name, value in plain[unit].items() if value not in ("", "[not set]")}
     assert (wanted & known) - found.keys() == set(), "listed, and no different"
 
 
 def test_only_noise_differs_between_two_plain_boots(story: Story) -> None:
     """What is left out of the comparison is what differs of itself, and the rest is the same in any two boots."""
     plain, again = story.units["plain"], story.units["again"]
-    both = {unit: compared(plain[unit], again[unit]) for unit in plain.keys() & again.keys()}
+    both = {
+        unit: compared(plain[unit], again[unit], plain.keys() ^ again.keys()) for unit in plain.keys() & again.keys()
+    }
     assert len(both) > 40
     assert {unit: different for unit, different in both.items() if different} == {}
 
@@ -119,7 +122,7 @@ def test_what_is_not_layered_is_untouched(story: Story, tracking: str) -> None:
     others = [unit for unit in plain.keys() & layered.keys() if unit.startswith(("user@", "user-runtime-dir@"))]
     assert others
     for unit in others:
-        assert compared(plain[unit], layered[unit]) == {}
+        assert compared(plain[unit], layered[unit], plain.keys() ^ layered.keys()) == {}
 
 
 @pytest.mark.parametrize("tracking", BOTH)
