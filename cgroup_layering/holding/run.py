@@ -30,9 +30,7 @@ def main(verb: str, owner: str) -> int:
         print(f"There is no holder of {owner} that cgroup-layering wrote.", file=sys.stderr)
         return 1
     if verb == "record":
-        if hold.files:
-            write_state(owner, "resident", recorded(hold))
-        return 0
+        return _record(hold)
     report = Report()
     try:
         _load(hold, report)
@@ -42,8 +40,22 @@ def main(verb: str, owner: str) -> int:
         print(f"<5>{text}", flush=True)
     for text in report.problems:
         print(f"<3>{text}", flush=True)
-    report.write(owner)
+    try:
+        report.write(owner)
+    except (CgroupLayeringError, OSError) as error:
+        print(f"<4>How this went can't be shown by `status`: {str(error).rstrip('.')}.", file=sys.stderr)
     return 1 if report.problems else 0
+
+
+def _record(hold: Hold) -> int:
+    if not hold.files:
+        return 0
+    try:
+        write_state(hold.owner, "resident", recorded(hold))
+    except OSError as error:
+        print(f"<3>What {hold.owner} had in memory can't be recorded: {str(error).rstrip('.')}.", file=sys.stderr)
+        return 1
+    return 0
 
 
 def _declared(owner: str) -> Hold | None:
