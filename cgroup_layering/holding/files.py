@@ -43,13 +43,13 @@ def load(hold: Hold, known: Any, inside: Collection[int], report: Report) -> Non
     deadline = time.monotonic() + SECONDS
     done = skipped = 0
     for path in paths:
-        if known is not None and path not in wanted:
+        if wanted is not None and path not in wanted:
             continue
         if budget <= 0 or time.monotonic() > deadline:
             skipped += 1
             continue
         try:
-            used, read = _one(path, wanted.get(path), budget, memory_backed, inside)
+            used, read = _one(path, None if wanted is None else wanted[path], budget, memory_backed, inside)
         except (OSError, CgroupLayeringError) as error:
             report.notes.append(f"{path} was not loaded: {str(error).rstrip('.')}.")
             continue
@@ -100,9 +100,11 @@ def _outside(fd: int, inside: Collection[int]) -> bool:
     return any(count and inode not in inside for inode, count in charges.owners.items())
 
 
-def _stretches(known: Any) -> Mapping[str, list[Stretch]]:
-    found: dict[str, list[Stretch]] = {}
-    if isinstance(known, dict):
-        for path, rows in known.items():
-            found[str(path)] = [(int(first), int(count)) for first, count in rows]
-    return found
+def _stretches(known: Any) -> Mapping[str, list[Stretch]] | None:
+    """The record by path; None if there is none, or a damaged one: then the files are wanted whole."""
+    if not isinstance(known, dict):
+        return None
+    try:
+        return {path: [(int(first), int(count)) for first, count in rows] for path, rows in known.items()}
+    except (TypeError, ValueError):
+        return None

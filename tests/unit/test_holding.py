@@ -353,6 +353,11 @@ def test_only_what_was_in_memory_at_the_last_stop_is_wanted(pages_of_two: list[s
     assert loaded(pages_of_two, 1 << 20, {}) == ([], [])
 
 
+@pytest.mark.parametrize("known", [[], "x", {"/a": 7}, {"/a": [[1]]}, {"/a": [["x", 1]]}])
+def test_a_damaged_record_is_none(pages_of_two: list[str], known: object) -> None:
+    assert loaded(pages_of_two, 1 << 20, known) == (pages_of_two, [])
+
+
 def test_parity_compares_with_the_first_instance_since_the_layer_came(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
