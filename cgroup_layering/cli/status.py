@@ -49,7 +49,8 @@ def command(units: tuple[str, ...], raw: bool, output: Output) -> int:
     else:
         _table(standings, raw, output)
         for name in sorted((config.holds.good.keys() | config.holds.bad.keys()) - set(words)):
-            output.say(f"Resources are declared for {name}, which has no layer: nothing is held for it.")
+            unheld = f"Resources are declared for {name}, which has no layer: nothing is held for it."
+            output.say(config.holds.bad.get(name, unheld))
     for unit in plain:
         output.complain(f"{unit} is not layered.")
     return ExitCode.NOT_RUNNING if plain else ExitCode.OK
