@@ -297,6 +297,7 @@ def test_bad_declarations_are_said_and_spoil_nothing_else(keeper: Machine) -> No
     broken = keeper.json("verify", "a.service")["checks"]
     assert [one["promise"] for one in broken if not one["kept"]] == ["declaration"]
     assert f"{bad}:2: " in keeper.tool_ok("status", "a.service").out
+    assert f"{bad}:4: " in keeper.tool_ok("status").err, "b.service has no layer"
     keeper.tool_ok("disable", "a.service")
     keeper.ok(f"rm -r /var/lib/many {bad} {shlex.join(f'{ETC}/{name}' for name in names)}; systemctl daemon-reload")
 
