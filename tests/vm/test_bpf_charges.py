@@ -85,7 +85,8 @@ def test_the_owner_is_the_deepest_cgroup_that_grew(seen: dict[str, Any], case: s
     # Stopping changes no counter above the instance: what grew is seen against the look before the start.
     before = {"layered, stopped": "stopped"}.get(case) or (["before", *cases])[cases.index(case)]
     old, new = seen[before]["vmalloc"], seen[case]["vmalloc"]
-    grown = [path for path, count in new.items() if count - old.get(path, 0) >= SIZE_BYTES]
+    # Others below the same cgroup free a few pages of theirs meanwhile, so the whole size need not show.
+    grown = [path for path, count in new.items() if count - old.get(path, 0) >= 0.9 * SIZE_BYTES]
     deepest = max(grown, key=lambda path: len(Path(path).parts))
     name = "bpf_" + case.partition(",")[0]
     assert (pinned(seen[case], name)["owner"], deepest) == (OWNERS[case], OWNERS[case])
