@@ -24,6 +24,11 @@ class OwnReader(Rooted):
                 found[own.unit] = own
         return found
 
+    def own_of(self, layer: str) -> OwnFiles | None:
+        """The layering that a layer's files describe now, as `own` has it."""
+        found = [own for folder in (ETC, RUN) if (own := self._read_own(folder / layer)) is not None]
+        return next((own for own in found if own.complete), found[0] if found else None)
+
     def all_own(self) -> list[OwnFiles]:
         """What each slice file of ours describes: also one that a service left, whose drop-in leads elsewhere now."""
         found = []

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """/run/cgroup-layering: what has to be known only until the next boot, open to root alone.
 
-It holds the lock of those who change unit files, the script that takes a try back, and the id of a migration under way.
+It holds the lock of those who change unit files, that of `reap`, the script that takes a try back, and the id of a
+migration under way.
 What layers are is said by unit files, never by anything here.
 """
 
@@ -21,6 +22,8 @@ from cgroup_layering.errors import CgroupLayeringError
 
 FOLDER = Path("/run/cgroup-layering")
 LOCK = "lock"
+REAPING = "reaping"
+"""The lock of `reap`, of which one runs at a time: it lets go of the other one while it drains."""
 MIGRATING = "migrating"
 """Holds the id of a migration while it writes: one that was killed leaves it, and the next goes on under that id."""
 PATIENCE = 300.0
@@ -57,8 +60,9 @@ class RunFolderError(CgroupLayeringError):
 class RunFolder:
     """The folder, made if it is missing. Raises RunFolderError where it is somebody else's or a link."""
 
-    def __init__(self, path: Path = FOLDER) -> None:
+    def __init__(self, path: Path = FOLDER, lock: str = LOCK) -> None:
         self.path = path
+        self._name = lock
         try:
             with contextlib.suppress(FileExistsError):
                 path.mkdir(mode=0o700)
@@ -108,7 +112,7 @@ class RunFolder:
 
         `waiting` is called once, with the words of who holds it.
         """
-        descriptor = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=self._fd)
+        descriptor = os.open(self._name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=self._fd)
         deadline = time.monotonic() + patience
         told = False
         while True:
@@ -116,7 +120,7 @@ class RunFolder:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                holder = self.read(LOCK)
+                holder = self.read(self._name)
                 if time.monotonic() > deadline:
                     os.close(descriptor)
                     raise Locked(holder) from None

@@ -51,7 +51,7 @@ def command(units: tuple[str, ...], floor: int, swap: bool, timeout: float, outp
 
     Only what can be had again is given up: cached pages, and with --swap memory that goes to swap.
     """
-    session = Session(action="reclaim memory", write=True)
+    session = Session(action="reclaim memory", write=True, lock=False)
     host = session.read(units, follow_aliases=True)
     layers = {}
     for unit, facts in host.services.items():

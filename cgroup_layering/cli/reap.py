@@ -14,11 +14,13 @@ from cgroup_layering.kernel.release import check_kernel
 from cgroup_layering.lifetime.auto import layer_new, read_plan
 from cgroup_layering.lifetime.departure import Remover
 from cgroup_layering.lifetime.layers import layer_states
-from cgroup_layering.lifetime.reap import Reaper, Step, steps
+from cgroup_layering.lifetime.reap import Reaper
 from cgroup_layering.lifetime.rules import Verdict
+from cgroup_layering.lifetime.steps import Step, steps
 from cgroup_layering.output.lifetimes import log_departures, reaped_json, show_reaped, show_steps, steps_json
 from cgroup_layering.output.progress import draining
 from cgroup_layering.output.tables import Output
+from cgroup_layering.runfolder import REAPING
 from cgroup_layering.transaction import Outcome
 
 PATIENCE = 600.0
@@ -35,7 +37,7 @@ def command(dry_run: bool, force: bool, output: Output) -> int:
     A layer in which something runs is never removed. One that still holds more than the configured residue stays,
     unless --force is given, and what it holds is named.
     """
-    session = Session(action="remove layers", write=not dry_run, patience=PATIENCE)
+    session = Session(action="remove layers", write=not dry_run, patience=PATIENCE, turn=REAPING)
     return _show(session, output) if dry_run else _reap(session, force, output)
 
 
@@ -75,7 +77,7 @@ def _reap(session: Session, force: bool, output: Output) -> int:
         maps=known_maps(Output(quiet=True)) if removing else (),
         shown=lambda layer: draining(layer, output.quiet),
     )
-    reaper = Reaper(session.store, session.manager, session.fs, config, remover)
+    reaper = Reaper(session.store, session.manager, session.fs, config, remover, session.released)
     reaped = reaper.run(wanted)
     reaped.layered = new.written
     reaped.problems.extend(new.failed.values())

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import calendar
+import contextlib
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,11 +29,15 @@ _ID_TIME = "%Y%m%dT%H%M%SZ"
 
 
 class Session:
-    """One command's view of the host; `root` other than / means files alone."""
+    """One command's view of the host; `root` other than / means files alone.
+
+    With `write` the lock of all who change the host is held, unless `lock` says that no file and no unit is changed;
+    `turn` is the name of another one, taken first.
+    """
 
     def __init__(
         self, root: Path = Path("/"), runtime: bool = False, action: str = "", write: bool = False,
-        patience: float = PATIENCE,
+        patience: float = PATIENCE, lock: bool = True, turn: str = "",
     ) -> None:  # fmt: skip
         self.root = root.resolve()
         self.online = self.root == Path("/")
@@ -42,6 +47,7 @@ class Session:
         if runtime and not self.online:
             raise click.UsageError("--runtime makes no sense with --root: an image has no running system.")
         self.run_folder: RunFolder | None = None
+        self._patience = patience
         if write:
             check_root_rights(action)
         if self.online:
@@ -50,11 +56,25 @@ class Session:
             self._fs = check_cgroups()
             self.manager = connect()
             check_systemd(self.manager.version())
-            if write:
+            if write and turn:
+                # Taken before the other one by all who take both.
+                self._turn = RunFolder(lock=turn)
+                self._turn.lock(patience, _tell_waiting)
+            if write and lock:
                 # Held until the process ends: two runs would undo each other's steps.
                 self.run_folder = RunFolder()
                 self.run_folder.lock(patience, _tell_waiting)
         self.store = Store(self.root, alone=self.run_folder is not None)
+
+    @contextlib.contextmanager
+    def released(self) -> Iterator[None]:
+        """Let others change the host for a while: what was read before need not hold after. Raises Locked."""
+        assert self.run_folder is not None  # noqa: S101 - only who has the lock lets go of it
+        self.run_folder.unlock()
+        try:
+            yield
+        finally:
+            self.run_folder.lock(self._patience, _tell_waiting)
 
     @property
     def fs(self) -> CgroupFS:

@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from math import inf
 
-from cgroup_layering.lifetime.reap import Step
 from cgroup_layering.lifetime.rules import Kind, Verdict
+from cgroup_layering.lifetime.steps import Step
 
 QUIET = 0.5
 """Events that follow each other within this are one."""

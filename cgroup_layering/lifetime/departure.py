@@ -49,7 +49,7 @@ def _unseen(_now: int, _start: int) -> None:
 
 
 class Remover:
-    """Removes layers one by one. Every call has a deadline."""
+    """Removes layers one by one: each is emptied, looked at once more and stopped. Every call has a deadline."""
 
     def __init__(
         self, manager: Manager, fs: CgroupFS, *, residue_bytes: int, drain_seconds: float, force: bool,
@@ -65,8 +65,8 @@ class Remover:
         self.shown = shown
         self._searches = SEARCHES
 
-    def remove(self, layer: str, unit: str, why: str) -> Departure:
-        """Drain a layer and stop it unless something runs in it or too much is left. Raises BusError."""
+    def empty(self, layer: str, unit: str, why: str) -> Departure:
+        """Drain a layer unless something runs in it; `kept` says why it can't go. Takes its time, and stops nothing."""
         result = Departure(layer, unit, why, forced=self._force)
         cgroup = slice_path(layer)
         result.parent = cgroup.rpartition("/")[0] or "/"
@@ -75,13 +75,21 @@ class Remover:
             return result
         if self._fs.exists(cgroup):
             self._drain(cgroup, result)
-            if result.residue_bytes > self._residue_bytes and not self._force:
-                return result
-        if populated(self._fs, cgroup):  # looked at once more right before the stop
-            result.kept = f"{unit} has started meanwhile."
-            return result
-        self._stop(layer, cgroup, result)
         return result
+
+    def stays(self, departure: Departure) -> bool:
+        """Whether a layer that was emptied has been used since: something runs in it, or has left more than may be."""
+        cgroup = slice_path(departure.layer)
+        if populated(self._fs, cgroup):
+            departure.kept = f"{departure.unit} has started meanwhile."
+        elif not self._force and self._fs.exists(cgroup):
+            try:
+                size = sum(charged(self._fs, cgroup))
+            except KernelFileError:
+                size = 0  # no memory controller
+            if size > self._residue_bytes:
+                departure.kept = f"{departure.layer} holds {format_size(size)} again: {departure.unit} ran meanwhile."
+        return bool(departure.kept)
 
     def _drain(self, cgroup: str, result: Departure) -> None:
         try:
@@ -116,7 +124,9 @@ class Remover:
             return []
         return [one for one in found.largest if one.size_bytes]
 
-    def _stop(self, layer: str, cgroup: str, result: Departure) -> None:
+    def stop(self, result: Departure) -> None:
+        """Stop the slice of a layer that was emptied. Raises BusError."""
+        layer, cgroup = result.layer, slice_path(result.layer)
         failed = stop_empty(self._manager, self._fs, [layer], self._timeout)
         if populated(self._fs, cgroup):
             # The service came in between: it runs, and its layer is made active again.

@@ -46,14 +46,14 @@ def layer_states(
     manager: Manager,
     fs: CgroupFS,
     clock: Callable[[], float] = time.monotonic,
-    alone: bool = False,
+    others: Iterable[str] | None = None,
 ) -> list[LayerState]:
     """Every layer that has files of ours, that systemd has loaded without any, or whose cgroup is there; by name.
 
-    With `alone` only the layers that `own` describes.
+    Where `others` are given, only these names and the layers that `own` describes.
     """
     files = {one.layer: one for one in own}
-    there = () if alone else layers_there(manager, fs)
+    there = layers_there(manager, fs) if others is None else others
     names = {name: pair[0] for name in sorted({*files, *there}) if (pair := split_layer(name))}
     slices = manager.properties(names, UNIT, ("ActiveState", "FragmentPath"))
     rows = dict(zip(names.values(), manager.load(names.values()), strict=True))

@@ -19,7 +19,7 @@ from cgroup_layering.lifetime.agenda import RETRY, Agenda, Debounce
 from cgroup_layering.lifetime.layers import LayerState, layer_states
 from cgroup_layering.lifetime.newcomers import Settled, newcomers
 from cgroup_layering.lifetime.notify import Service
-from cgroup_layering.lifetime.reap import Step, steps
+from cgroup_layering.lifetime.steps import Step, steps
 from cgroup_layering.model import OwnFiles
 from cgroup_layering.naming import is_service_name, split_layer, template_of
 from cgroup_layering.store import TEMPORARY, Store
@@ -182,7 +182,7 @@ class Monitor:
             if everything:
                 self._see_all(manager, now)
             else:
-                found = layer_states(own, manager, self._fs, self._clock, alone=True)
+                found = layer_states(own, manager, self._fs, self._clock, others=())
                 self._agenda.update(self._steps(found), layers, now)
         except CgroupLayeringError:
             self._ask(now)

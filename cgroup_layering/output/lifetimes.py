@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 
 from cgroup_layering.lifetime.departure import NAMED, Departure
-from cgroup_layering.lifetime.reap import Reaped, Step
+from cgroup_layering.lifetime.reap import Reaped
+from cgroup_layering.lifetime.steps import Step
 from cgroup_layering.output.tables import Output
 from cgroup_layering.spans import format_size
 

@@ -20,8 +20,8 @@ from cgroup_layering.kernel.cgroupfs import CgroupFS
 from cgroup_layering.kernel.release import check_kernel
 from cgroup_layering.lifetime.drain import FILE, Drained, Stopped, drain
 from cgroup_layering.lifetime.layers import LayerState
-from cgroup_layering.lifetime.reap import steps
 from cgroup_layering.lifetime.rules import BadRule, Kind, Rule, Standing, Verdict, decide, parse_rule
+from cgroup_layering.lifetime.steps import steps
 from cgroup_layering.model import OwnFiles
 from cgroup_layering.own import BOOT_TARGET, read_back
 from cgroup_layering.store import Store

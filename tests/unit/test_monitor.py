@@ -31,8 +31,8 @@ from cgroup_layering.lifetime.layers import LayerState
 from cgroup_layering.lifetime.monitor import AGAIN, GAP, REAP, Monitor
 from cgroup_layering.lifetime.newcomers import Settled, newcomers
 from cgroup_layering.lifetime.notify import Service
-from cgroup_layering.lifetime.reap import Step, steps
 from cgroup_layering.lifetime.rules import Standing, parse_rule
+from cgroup_layering.lifetime.steps import Step, steps
 from cgroup_layering.model import OwnFiles
 from cgroup_layering.own import BOOT_TARGET, drop_in_path, read_back
 from cgroup_layering.render import drop_in_text, slice_text

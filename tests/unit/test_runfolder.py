@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cgroup_layering.runfolder import LOCK, Locked, RunFolder, RunFolderError
+from cgroup_layering.runfolder import LOCK, REAPING, Locked, RunFolder, RunFolderError
 
 HOLDER = """
 import sys
@@ -55,6 +55,14 @@ def test_a_lock_that_was_given_back_is_free_and_says_nothing(tmp_path: Path) -> 
     other = RunFolder(tmp_path / "run")
     other.lock(0)
     folder.unlock()
+
+
+def test_the_turn_of_reap_is_another_lock(tmp_path: Path) -> None:
+    one, two = RunFolder(tmp_path / "run", lock=REAPING), RunFolder(tmp_path / "run")
+    one.lock()
+    two.lock(0)
+    with pytest.raises(Locked, match="cgroup-layering"):
+        RunFolder(tmp_path / "run", lock=REAPING).lock(0)
 
 
 def test_files(tmp_path: Path) -> None:

@@ -107,6 +107,40 @@ def test_an_idle_layer_goes_and_comes_back_with_the_service(hello: Machine) -> N
     assert hello.json("reap")["layers"] == [], "it runs"
 
 
+HALT = """import fcntl, os, signal, subprocess, sys, time
+errors = open("/root/tests/reap.err", "w")
+reap = subprocess.Popen(["cgroup-layering", "reap"], stdout=errors, stderr=errors, start_new_session=True)
+lock = open("/run/cgroup-layering/lock", "r+")
+while f"(process {reap.pid})" not in lock.read():
+    assert reap.poll() is None, "it ended before it had the lock"
+    lock.seek(0)
+    time.sleep(0.01)
+fcntl.flock(lock, fcntl.LOCK_EX)
+assert reap.poll() is None, "it held the lock to its end"
+os.kill(reap.pid, signal.SIGSTOP)
+print(reap.pid)
+"""
+
+
+@pytest.mark.on("bookworm")
+def test_a_drain_holds_nobody_up_and_what_changed_meanwhile_counts(hello: Machine) -> None:
+    """A run of reap that is stopped in the middle of a drain, as if that took hours."""
+    hello.write("/run/systemd/system/other.service", "[Service]\nExecStart=sleep infinity\n")
+    hello.write(f"{GUEST}/halt.py", HALT)
+    hello.ok(f"systemctl daemon-reload; systemctl stop hello; {CLEAN}")
+    hello.tool_ok("lifetime", "hello", "charged=1G")
+    pid = int(hello.ok(f"python3 {GUEST}/halt.py"))
+    hello.tool_ok("enable", "other")
+    hello.tool_ok("lifetime", "hello", "boot")
+    second = hello.run("timeout 20 cgroup-layering reap")
+    assert second.code == 124 and f"Waiting for another run: cgroup-layering reap (process {pid})" in second.err
+    hello.ok(f"kill -CONT {pid}; while kill -0 {pid} 2>/dev/null; do sleep 0.2; done")
+    assert exists(hello)
+    told = hello.ok(f"cat {GUEST}/reap.err")
+    assert f"{LAYER} was drained, and is left alone now: its lifetime ends at shutdown." in told
+    hello.tool_ok("disable", "other")
+
+
 @pytest.mark.long
 def test_forever_and_charged(hello: Machine) -> None:
     hello.ok(f"systemctl stop hello; {CLEAN}")
