@@ -153,6 +153,7 @@ def test_each_rule_for_real(watched: Machine) -> None:
     cycle(watched)
     watched.tool_ok("lifetime", "hello", "forever")
     wait(watched, f"test -d '/sys/fs/cgroup{CGROUP}'")
+    rests(watched)  # what is stopped while reap is still at work counts as tried, and waits for 15 minutes
     watched.ok(f"systemctl stop --job-mode=ignore-requirements {LAYER}")
     wait(watched, f"test -d '/sys/fs/cgroup{CGROUP}'")
     watched.tool_ok("lifetime", "hello", "boot")
@@ -230,6 +231,7 @@ def test_a_package_that_goes_and_comes_back(watched: Machine, auto: bool) -> Non
     watched.ok("DEBIAN_FRONTEND=noninteractive apt-get -qq -y purge parcel")
     wait(watched, f"{gone(f'/system.slice/{layer}')} && test ! -e /etc/systemd/system/{layer}")
     assert [path for path in watched.manifest() if "parcel" in path] == []
+    rests(watched)  # reap tells the journal at its end
     told = watched.ok(f"journalctl --since=@{mark} -t cgroup-layering -o cat --no-pager")
     assert f"Removed {layer} (its service is gone from the system)" in told
     rests(watched)
