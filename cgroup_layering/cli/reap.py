@@ -17,7 +17,7 @@ from cgroup_layering.lifetime.layers import layer_states
 from cgroup_layering.lifetime.reap import Reaper
 from cgroup_layering.lifetime.rules import Verdict
 from cgroup_layering.lifetime.steps import Step, steps
-from cgroup_layering.output.lifetimes import log_departures, reaped_json, show_reaped, show_steps, steps_json
+from cgroup_layering.output.lifetimes import log_departure, reaped_json, show_reaped, show_steps, steps_json
 from cgroup_layering.output.progress import draining
 from cgroup_layering.output.tables import Output
 from cgroup_layering.runfolder import REAPING
@@ -77,11 +77,10 @@ def _reap(session: Session, force: bool, output: Output) -> int:
         maps=known_maps(Output(quiet=True)) if removing else (),
         shown=lambda layer: draining(layer, output.quiet),
     )
-    reaper = Reaper(session.store, session.manager, session.fs, config, remover, session.released)
+    reaper = Reaper(session.store, session.manager, session.fs, config, remover, session.released, log_departure)
     reaped = reaper.run(wanted)
     reaped.layered = new.written
     reaped.problems.extend(new.failed.values())
-    log_departures(reaped.departures)
     if output.json != "off":
         output.document(reaped_json(reaped))
     else:

@@ -44,7 +44,7 @@ class Reaper:
 
     def __init__(
         self, store: Store, manager: Manager, fs: CgroupFS, config: Config, remover: Remover,
-        released: Callable[[], AbstractContextManager[None]],
+        released: Callable[[], AbstractContextManager[None]], told: Callable[[Departure], None],
     ) -> None:  # fmt: skip
         self._store = store
         self._manager = manager
@@ -52,6 +52,7 @@ class Reaper:
         self._config = config
         self._remover = remover
         self._released = released
+        self._told = told
         self._stale = False
         """Whether others may have changed something since the steps were made."""
 
@@ -107,12 +108,21 @@ class Reaper:
         with self._away():
             departure = self._remover.empty(state.layer, state.unit, step.decision.why)
         result.departures.append(departure)
+        try:
+            return self._part(step, departure)
+        finally:
+            # At once: the run can take long, and be killed.
+            if departure.gone or departure.kept:
+                self._told(departure)
+
+    def _part(self, step: Step, departure: Departure) -> Step | None:
+        """Stop a layer that was emptied, if it still may go; the step as it is then, or None if the layer stays."""
         if departure.kept or self._remover.stays(departure):
             return None
         now = self._again(step)
         if now is None or now.decision.verdict is not Verdict.REMOVE:
             why = now.decision.why if now else "another file describes it"
-            departure.kept = f"{state.layer} was drained, and is left alone now: {why}."
+            departure.kept = f"{departure.layer} was drained, and is left alone now: {why}."
             return None
         self._remover.stop(departure)
         return now if departure.gone else None

@@ -112,24 +112,20 @@ def sentence(one: Departure) -> str:
     return f"Removed {one.layer} ({one.why}){drained}; {left}."
 
 
-def log_departures(departures: Iterable[Departure]) -> None:
-    """Tell the journal what was handed to a parent, and what stays and why, with fields for programs."""
-    departures = tuple(departures)
-    if not departures:
-        return
+def log_departure(one: Departure) -> None:
+    """Tell the journal what was handed to a parent, or what stays and why, with fields for programs."""
     from systemd import journal
 
-    for one in departures:
-        names = "\n".join(f"{r.thing} {r.size_bytes} {r.name}" for r in one.residue[:NAMED])
-        journal.send(
-            sentence(one),
-            MESSAGE_ID=MESSAGE_REMOVED if one.gone else MESSAGE_KEPT,
-            PRIORITY=str(journal.LOG_NOTICE if one.residue_bytes or not one.gone else journal.LOG_INFO),
-            SYSLOG_IDENTIFIER="cgroup-layering",
-            CGROUP_LAYERING_UNIT=one.unit,
-            CGROUP_LAYERING_LAYER=one.layer,
-            CGROUP_LAYERING_PARENT=one.parent,
-            CGROUP_LAYERING_RECLAIMED_BYTES=str(one.drained.reclaimed_bytes if one.drained else 0),
-            CGROUP_LAYERING_RESIDUE_BYTES=str(one.residue_bytes),
-            CGROUP_LAYERING_RESIDUE=names,
-        )
+    names = "\n".join(f"{r.thing} {r.size_bytes} {r.name}" for r in one.residue[:NAMED])
+    journal.send(
+        sentence(one),
+        MESSAGE_ID=MESSAGE_REMOVED if one.gone else MESSAGE_KEPT,
+        PRIORITY=str(journal.LOG_NOTICE if one.residue_bytes or not one.gone else journal.LOG_INFO),
+        SYSLOG_IDENTIFIER="cgroup-layering",
+        CGROUP_LAYERING_UNIT=one.unit,
+        CGROUP_LAYERING_LAYER=one.layer,
+        CGROUP_LAYERING_PARENT=one.parent,
+        CGROUP_LAYERING_RECLAIMED_BYTES=str(one.drained.reclaimed_bytes if one.drained else 0),
+        CGROUP_LAYERING_RESIDUE_BYTES=str(one.residue_bytes),
+        CGROUP_LAYERING_RESIDUE=names,
+    )

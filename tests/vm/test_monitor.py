@@ -231,8 +231,7 @@ def test_a_package_that_goes_and_comes_back(watched: Machine, auto: bool) -> Non
     watched.ok("DEBIAN_FRONTEND=noninteractive apt-get -qq -y purge parcel")
     wait(watched, f"{gone(f'/system.slice/{layer}')} && test ! -e /etc/systemd/system/{layer}")
     assert [path for path in watched.manifest() if "parcel" in path] == []
-    rests(watched)  # reap tells the journal at its end
-    told = watched.ok(f"journalctl --since=@{mark} -t cgroup-layering -o cat --no-pager")
+    told = watched.ok(f"journalctl --sync; journalctl --since=@{mark} -t cgroup-layering -o cat --no-pager")
     assert f"Removed {layer} (its service is gone from the system)" in told
     rests(watched)
     watched.ok("dpkg --install /root/parcel.deb")
