@@ -13,8 +13,10 @@ from typing import Protocol, Self
 from cgroup_layering.charges.look import Looker, Sums
 from cgroup_layering.charges.model import FileCharges, FileId
 from cgroup_layering.charges.openfile import Opened, Opener, UnreadableFile, close_all, open_regular, require_regular
+from cgroup_layering.charges.pieces import AFTER_PAGES, Pieces
 from cgroup_layering.charges.shortcut import AT_ONCE, Shortcut
 from cgroup_layering.errors import CgroupLayeringError
+from cgroup_layering.kernel.file_walk import PIECE_PAGES
 from cgroup_layering.kernel.mman import cached_pages
 from cgroup_layering.kernel.pfnfile import PAGE_SIZE
 from cgroup_layering.kernel.residency import WINDOW_PAGES
@@ -56,11 +58,14 @@ class Attributor:
         self._window = self._looker.window
         self._opener = Opener()
         self._shortcut = Shortcut(allowed=not count_mappings and proc == Path("/proc"))
+        self._pieces = Pieces(self._shortcut.walk)
         # what lies in the window: files, None for one that was given up, and the pages of each; of a large file that
-        # began in an earlier window, which can only be the first, what was counted there
+        # began in an earlier window, which can only be the first, what was counted there; what the short way said of
+        # the piece in the window
         self._files: list[Opened | None] = []
         self._mapped: list[int] = []
         self._earlier: Sums | None = None
+        self._said: Sums | None = None
         self._all_resident = False
         self._turn = object()
 
@@ -137,7 +142,7 @@ class Attributor:
 
     def _forget(self) -> None:
         self._window.reset()
-        self._files, self._mapped, self._earlier, self._all_resident = [], [], None, False
+        self._files, self._mapped, self._earlier, self._said, self._all_resident = [], [], None, None, False
 
     def _open(self, batch: list[Target], on_error: OnError) -> tuple[list[Opened], list[int], set[int]]:
         """What could be opened: files, their descriptors, and which of these are the caller's."""
@@ -178,7 +183,7 @@ class Attributor:
                 try:
                     yield from self._map_in_pieces(files[end], fds[end], sizes[end])
                 except OSError as error:
-                    self._files[-1] = None
+                    self._files[-1], self._said = None, None
                     failure = UnreadableFile(files[end].name, error.strerror or "unknown error")
                     if on_error is None:
                         raise failure from error
@@ -188,37 +193,51 @@ class Attributor:
             yield self._flush()
 
     def _map_in_pieces(self, file: Opened, fd: int, total: int) -> Iterator[list[FileCharges]]:
+        if total >= AFTER_PAGES and self._files:  # so that its pieces are windows
+            yield self._flush()
         self._files.append(file)
         self._mapped.append(0)
         done = 0
-        while done < total:
-            if total > STRETCH_PAGES and done % STRETCH_PAGES == 0:
-                stretch = min(STRETCH_PAGES, total - done)
-                if cached_pages(fd, done * PAGE_SIZE, stretch * PAGE_SIZE) == 0:
-                    done += stretch
-                    continue
-            if not self._window.free:
-                yield self._flush(unfinished=True)
-            count = min(total - done, self._window.free, STRETCH_PAGES - done % STRETCH_PAGES)
-            if count == self._window.pages:  # a quicker way than mincore to see that all or none is in memory
-                cached = cached_pages(fd, done * PAGE_SIZE, count * PAGE_SIZE)
-                if cached == 0:
-                    done += count
-                    continue
-                self._all_resident = cached == count
-            self._window.map(fd, done, count)
-            self._mapped[-1] += count
-            done += count
+        with self._pieces.of(fd, total):
+            while done < total:
+                if total > STRETCH_PAGES and done % STRETCH_PAGES == 0:
+                    stretch = min(STRETCH_PAGES, total - done)
+                    if cached_pages(fd, done * PAGE_SIZE, stretch * PAGE_SIZE) == 0:
+                        done += stretch
+                        continue
+                if not self._window.free:
+                    yield self._flush(unfinished=True)
+                count = min(total - done, self._window.free, STRETCH_PAGES - done % STRETCH_PAGES)
+                if not (count == self._window.pages and self._is_told(fd, done)):
+                    self._window.map(fd, done, count)
+                    self._mapped[-1] += count
+                done += count
+
+    def _is_told(self, fd: int, first: int) -> bool:
+        """Whether the pages of a whole window need not be mapped: what there is to say about them is known."""
+        said = self._pieces.look(first) if self._window.pages == PIECE_PAGES else None
+        if said is not None and self._pieces.is_proven:
+            if self._earlier is not None:
+                said.add(self._earlier)
+            self._earlier = said
+            return True
+        # a quicker way than mincore to see that all or none is in memory
+        cached = cached_pages(fd, first * PAGE_SIZE, self._window.pages * PAGE_SIZE)
+        self._all_resident = cached == self._window.pages
+        self._said = said if cached else None
+        return cached == 0
 
     def _flush(self, *, unfinished: bool = False) -> list[FileCharges]:
         """Look at everything in the window and empty it; out: the files, less the last if it is unfinished."""
-        files, mapped, earlier = self._files, self._mapped, self._earlier
-        self._files, self._mapped, self._earlier = [], [], None
+        files, mapped, earlier, said = self._files, self._mapped, self._earlier, self._said
+        self._files, self._mapped, self._earlier, self._said = [], [], None, None
         try:
             sums = self._looker.look(mapped, all_resident=self._all_resident)
         finally:
             self._all_resident = False
             self._window.reset()
+        if said is not None:
+            self._pieces.compare(said, sums[0])
         if earlier is not None:
             sums[0].add(earlier)
         if unfinished:

@@ -32,6 +32,15 @@ class Shortcut:
         self._devices: dict[int, int] = {}
         self.is_proven = False
 
+    def walk(self) -> FileWalk | None:
+        """The program, loaded at the first call; None if that can't be done."""
+        if self._walk is None and self._allowed:
+            try:
+                self._walk = FileWalk()
+            except BpfUnavailable:
+                self._allowed = False
+        return self._walk
+
     def close(self) -> None:
         """Unload the program."""
         if self._walk is not None:
@@ -48,15 +57,12 @@ class Shortcut:
             names = [os.fspath(target) for target in targets]  # type: ignore[call-overload] # raises TypeError
         except TypeError:
             return []
-        if self._walk is None:
-            try:
-                self._walk = FileWalk()
-            except BpfUnavailable:
-                self._allowed = False
-                return []
+        walk = self.walk()
+        if walk is None:
+            return []
         handles = open_handles(names)
         try:
-            records = self._walk.look(handles) if handles else None
+            records = walk.look(handles) if handles else None
         except OSError:
             self._allowed = False
             return []

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Who is charged for the pages of small open files, by file_charges.bpf.c: a look into page caches inside the kernel.
+"""Who is charged for the pages of open files, by file_charges.bpf.c: a look into page caches inside the kernel.
 
-Takes a third of the time that mapping each file takes, and some milliseconds to load. Sources: bpf(2) and union
+Takes a third of the time that mapping takes, and some milliseconds to load. Sources: bpf(2) and union
 bpf_attr in include/uapi/linux/bpf.h; iterators over one task's files are in Linux 6.1.
 """
 
@@ -32,6 +32,7 @@ RECORD = np.dtype(
         ("resident", "u4"), ("mode", "u4"),
     ]
 )  # fmt: skip
+PIECE_PAGES = 4096  # the most pages of a file that one look tells about
 _LINK_CREATE, _ITER_CREATE = 28, 33
 _TRACE_ITER = 28
 
@@ -53,7 +54,10 @@ class FileWalk:
         os.close(self._program)
 
     def look(self, handles: Sequence[int]) -> NDArray[np.void] | None:
-        """A record for each of these open files, in their order; None if the kernel told less. Raises OSError."""
+        """A record for each of these files, in their order; None if the kernel told less. Raises OSError.
+
+        A file is looked at if it is a handle (O_PATH) of one with no more than PIECE_PAGES, or if `piece` says so.
+        """
         # the calling thread's own open files; a thread or a child of another time has others
         task = ctypes.create_string_buffer(struct.pack("=III", threading.get_native_id(), 0, 0), 16)
         where = struct.pack("=IIIIQIIQ", self._program, 0, _TRACE_ITER, 0, ctypes.addressof(task), 16, 0, 0)
@@ -70,3 +74,11 @@ class FileWalk:
             return None
         records: NDArray[np.void] = found[places]
         return records if bool((records["fd"] == wanted).all()) else None
+
+    def piece(self, fd: int, first_page: int) -> NDArray[np.void] | None:
+        """A record of the PIECE_PAGES pages of a file from `first_page` on, a multiple of 64; None as for `look`.
+
+        Moves the place at which `fd` reads, so this has to be the caller's own. Raises OSError.
+        """
+        os.lseek(fd, first_page * PAGE_SIZE + 1, os.SEEK_SET)
+        return self.look([fd])

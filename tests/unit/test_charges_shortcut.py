@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""When the short way through many files is taken, and what it leaves to the long one; the kernel's part is the VMs'."""
+"""When the short ways through many files and large ones are taken, and what they leave to the long one.
+
+The kernel's part is the VMs'.
+"""
 
 from __future__ import annotations
 
@@ -12,25 +15,33 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cgroup_layering.charges import shortcut
+from cgroup_layering.charges import pieces, shortcut
 from cgroup_layering.charges.files import Attributor
+from cgroup_layering.charges.pieces import AFTER_PAGES, Pieces
 from cgroup_layering.charges.shortcut import AFTER, TRIALS, Shortcut
 from cgroup_layering.kernel.bpf import BpfUnavailable
-from cgroup_layering.kernel.file_walk import RECORD, FileWalk
+from cgroup_layering.kernel.file_walk import PIECE_PAGES, RECORD, FileWalk
 from cgroup_layering.kernel.pagemap import PRESENT
 from cgroup_layering.kernel.pfnfile import PAGE_SIZE
 
 COUNT = 1000
 OWNER = 60
+FRAMES = 2 * PIECE_PAGES
+PIECES = 6  # of a large file, that are in memory
 
 
 class Walk:
-    """As the kernel would tell: every file has one page in memory; those whose number is a multiple are passed over."""
+    """As the kernel would tell: every file has one page in memory; those whose number is a multiple are passed over.
+
+    Of a large file all of the first pieces are in memory, and those in `over` are passed over.
+    """
 
     def __init__(self, owner: int = OWNER, multiple: int = 0) -> None:
         self.owner = owner
         self.multiple = multiple
         self.looks = 0
+        self.over: set[int] = set()
+        self.pieces: list[int] = []
 
     def look(self, handles: Sequence[int]) -> Any:
         self.looks += 1
@@ -41,6 +52,14 @@ class Walk:
             over = bool(self.multiple) and status.st_ino % self.multiple == 0
             rows.append((fd, over, device, status.st_ino, status.st_size, self.owner, 0, 1, 0, 1, status.st_mode))
         return np.array(rows, dtype=RECORD)
+
+    def piece(self, fd: int, first_page: int) -> Any:
+        number = first_page // PIECE_PAGES
+        self.pieces.append(number)
+        os.lseek(fd, first_page * PAGE_SIZE + 1, os.SEEK_SET)
+        pages = PIECE_PAGES if number < PIECES else 0
+        row = (fd, number in self.over, 0, 0, 0, self.owner if pages else 0, 0, pages, 0, pages, 0)
+        return np.array([row], dtype=RECORD)
 
     def close(self) -> None:
         pass
@@ -57,22 +76,32 @@ def names(tmp_path: Path) -> list[str]:
 
 
 @pytest.fixture
+def large(tmp_path: Path) -> Path:
+    path = tmp_path / "large"
+    with path.open("wb") as file:
+        file.write(bytes(PIECES * PIECE_PAGES * PAGE_SIZE))
+        file.truncate(AFTER_PAGES * PAGE_SIZE)
+    return path
+
+
+@pytest.fixture
 def attributor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Walk], Attributor]:
     """An attributor whose long way sees OWNER everywhere, and whose short way is the one given."""
     proc = tmp_path / "proc"
     (proc / "self").mkdir(parents=True)
     for name in ("kpageflags", "kpagecount"):
-        (proc / name).write_bytes(bytes(8 * 2048))
-    np.full(2048, OWNER, dtype=np.uint64).tofile(proc / "kpagecgroup")
+        (proc / name).write_bytes(bytes(8 * FRAMES))
+    np.full(FRAMES, OWNER, dtype=np.uint64).tofile(proc / "kpagecgroup")
     (proc / "self/pagemap").write_bytes(b"")
 
     def make(walk: Walk) -> Attributor:
         monkeypatch.setattr(shortcut, "FileWalk", lambda: walk)
         result = Attributor(proc=proc)
         result._shortcut = Shortcut(allowed=True)
+        result._pieces = Pieces(result._shortcut.walk)
         with (proc / "self/pagemap").open("r+b") as file:
             file.seek(result._window._base // PAGE_SIZE * 8)
-            file.write((np.arange(1, 1025, dtype=np.uint64) | np.uint64(PRESENT)).tobytes())
+            file.write((np.arange(1, PIECE_PAGES + 1, dtype=np.uint64) | np.uint64(PRESENT)).tobytes())
         return result
 
     return make
@@ -150,3 +179,45 @@ def test_few_files_and_other_targets_go_the_long_way(
         assert len(list(one.charges([fd] * 10))) == 10
         os.close(fd)
     assert walk.looks == 0
+
+
+def test_a_large_file_is_told_in_pieces_once_one_was_right(
+    large: Path, names: list[str], attributor: Callable[[Walk], Attributor]
+) -> None:
+    walk = Walk()
+    with attributor(walk) as one, large.open("rb") as file:
+        file.seek(77)
+        found = list(one.charges([names[0], file.fileno()]))
+        assert one._pieces.is_proven
+        assert os.lseek(file.fileno(), 0, os.SEEK_CUR) == 77
+    assert [charges.owners for charges in found] == [{OWNER: 1}, {OWNER: PIECES * PIECE_PAGES}]
+    assert found[1].resident_pages == PIECES * PIECE_PAGES
+    assert walk.pieces == list(range(AFTER_PAGES // PIECE_PAGES))
+
+
+def test_pieces_that_it_passes_over_come_from_the_long_way(
+    large: Path, attributor: Callable[[Walk], Attributor]
+) -> None:
+    walk = Walk()
+    walk.over = {0, 2, 3}
+    with attributor(walk) as one:
+        (found,) = one.charges([large])
+        assert one._pieces.is_proven
+    assert (found.resident_pages, found.owners) == (PIECES * PIECE_PAGES, {OWNER: PIECES * PIECE_PAGES})
+
+
+def test_pieces_are_not_believed_if_they_are_wrong(large: Path, attributor: Callable[[Walk], Attributor]) -> None:
+    walk = Walk(owner=61)
+    with attributor(walk) as one:
+        (found,) = one.charges([large])
+        assert not one._pieces.is_proven
+    assert found.owners == {OWNER: PIECES * PIECE_PAGES}
+    assert walk.pieces == list(range(pieces.TRIALS))
+
+
+def test_a_file_that_is_not_so_large_goes_the_long_way(large: Path, attributor: Callable[[Walk], Attributor]) -> None:
+    os.truncate(large, (AFTER_PAGES - 1) * PAGE_SIZE)
+    walk = Walk()
+    with attributor(walk) as one:
+        (found,) = one.charges([large])
+    assert (found.owners, walk.pieces) == ({OWNER: PIECES * PIECE_PAGES}, [])

@@ -121,6 +121,16 @@ def test_many_small_files_have_the_same_owners_either_way(fresh: Machine, seen: 
     assert {len(one[5]) for one in found["long"]} == {0, 1, 2}
 
 
+def test_large_files_have_the_same_owners_either_way(fresh: Machine, seen: dict[str, Any]) -> None:
+    """Inside the kernel, and page by page: on a disk and on tmpfs, with huge pages too; two cgroups pay for each."""
+    run = "systemd-run --quiet --wait --collect --unit=charges-other"
+    found = json.loads(fresh.ok(f"python3 {GUEST}/large.py /var/tmp/large {run}"))
+    assert [one["proven"] for one in found] == [True] * 3
+    for one in found:
+        assert one["short"] == one["long"]
+        assert len(one["long"][5]) == 2
+
+
 def test_pages_that_the_maker_maps_are_told_apart(seen: dict[str, Any]) -> None:
     data = seen["made"]["files"]["disk"][0]
     (ours,) = (one for one in seen["ours"]["files"] if one["path"] == data)
