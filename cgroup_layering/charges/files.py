@@ -224,7 +224,7 @@ class Attributor:
         # a quicker way than mincore to see that all or none is in memory
         cached = cached_pages(fd, first * PAGE_SIZE, self._window.pages * PAGE_SIZE)
         self._all_resident = cached == self._window.pages
-        self._said = said if cached else None
+        self._said = said if cached != 0 else None  # None: Linux before 6.5 can't tell
         return cached == 0
 
     def _flush(self, *, unfinished: bool = False) -> list[FileCharges]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cgroup_layering.charges import pieces, shortcut
+from cgroup_layering.charges import files, pieces, shortcut
 from cgroup_layering.charges.files import Attributor
 from cgroup_layering.charges.pieces import AFTER_PAGES, Pieces
 from cgroup_layering.charges.shortcut import AFTER, TRIALS, Shortcut
@@ -181,10 +181,17 @@ def test_few_files_and_other_targets_go_the_long_way(
     assert walk.looks == 0
 
 
+@pytest.mark.parametrize("has_cachestat", [True, False], ids=["cachestat", "Linux before 6.5"])
 def test_a_large_file_is_told_in_pieces_once_one_was_right(
-    large: Path, names: list[str], attributor: Callable[[Walk], Attributor]
+    large: Path,
+    names: list[str],
+    attributor: Callable[[Walk], Attributor],
+    monkeypatch: pytest.MonkeyPatch,
+    has_cachestat: bool,
 ) -> None:
     walk = Walk()
+    if not has_cachestat:
+        monkeypatch.setattr(files, "cached_pages", lambda *_: None)
     with attributor(walk) as one, large.open("rb") as file:
         file.seek(77)
         found = list(one.charges([names[0], file.fileno()]))
