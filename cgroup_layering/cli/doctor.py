@@ -55,7 +55,7 @@ def command(units: tuple[str, ...], root: Path, output: Output) -> int:
 
 
 def _connect() -> Manager:
-    from cgroup_layering.systemd.bus import connect
+    from cgroup_layering.systemd.connecting import connect
 
     return connect()
 

@@ -45,7 +45,7 @@ class UnitWord(click.ParamType):
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[click.shell_completion.CompletionItem]:
         """Installed services that begin so; none where the bus can't be asked."""
-        from cgroup_layering.systemd.bus import connect
+        from cgroup_layering.systemd.connecting import connect
 
         if any(char in incomplete for char in "*?["):
             return []

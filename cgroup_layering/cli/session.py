@@ -51,7 +51,7 @@ class Session:
         if write:
             check_root_rights(action)
         if self.online:
-            from cgroup_layering.systemd.bus import connect
+            from cgroup_layering.systemd.connecting import connect
 
             self._fs = check_cgroups()
             self.manager = connect()

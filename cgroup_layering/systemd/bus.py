@@ -1,93 +1,43 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""systemd's manager over D-Bus: the only module that imports pydbus.
+"""systemd's manager over D-Bus.
 
-pydbus gives the connection; calls go out through it with a timeout each, several at a time, without the
-introspection that pydbus would do for every object (its proxies also wait for ever by default).
+Calls go out with a timeout each, several at a time, without the introspection that pydbus would do for every object
+(its proxies also wait for ever by default). When the bus is lost they go on over another connection.
 """
 
 from __future__ import annotations
 
 import ctypes
-import socket
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from gi.repository import Gio, GLib
 
 from cgroup_layering.errors import HostUnsuitable
-from cgroup_layering.systemd.manager import BusError, BusTimeout, Transient, TransientTimer, UnitFileRow, UnitRow
+from cgroup_layering.systemd.manager import (
+    BusError,
+    BusLost,
+    BusTimeout,
+    Transient,
+    TransientTimer,
+    UnitFileRow,
+    UnitRow,
+)
 
 _NAME = "org.freedesktop.systemd1"
 _PATH = "/org/freedesktop/systemd1"
 _MANAGER = "org.freedesktop.systemd1.Manager"
 _PROPERTIES = "org.freedesktop.DBus.Properties"
-_SOCKET = Path("/run/dbus/system_bus_socket")
-_BOOTED = Path("/run/systemd/system")
+_ONCE = frozenset({"RestartUnit", "TryRestartUnit", "StartTransientUnit"})
+"""What must not be asked twice; whether it was done can't be known once the connection is lost on the way."""
+_Call = tuple[str, str, str, str, Any]
+"""A key, and path, interface, method and arguments."""
 _WINDOW = 128
 """Calls under way at once: enough to keep the bus busy, far below its limits."""
-
-
-def connect(
-    timeout: float = 30.0, reload_timeout: float = 180.0, bus_socket: Path = _SOCKET, booted: Path = _BOOTED
-) -> SystemdBus:
-    """Connect to the system manager; timeouts in seconds for each call and for a daemon-reload.
-
-    Raises HostUnsuitable where there is no systemd or no bus, BusTimeout where the bus does not answer.
-    """
-    _check_booted(booted)
-    _greet(timeout, bus_socket)
-    import pydbus
-
-    try:
-        bus = pydbus.SystemBus()
-    except GLib.Error as error:
-        raise HostUnsuitable(f"Cannot connect to the system bus: {error.message.rstrip('.')}.") from error
-    return SystemdBus(bus, timeout, reload_timeout)
-
-
-def _check_booted(booted: Path) -> None:
-    if not booted.is_dir():
-        raise HostUnsuitable(
-            "This host was not booted with systemd, so there are no services to layer.",
-            "Use --root=DIR to work on the files of an image.",
-        )
-
-
-def connect_apart(
-    timeout: float = 30.0, reload_timeout: float = 180.0, bus_socket: Path = _SOCKET, booted: Path = _BOOTED
-) -> SystemdBus:
-    """Connect as `connect` does, by a connection of our own: GLib ends the process when the one it shares is lost."""
-    _check_booted(booted)
-    _greet(timeout, bus_socket)
-    flags = Gio.DBusConnectionFlags.AUTHENTICATION_CLIENT | Gio.DBusConnectionFlags.MESSAGE_BUS_CONNECTION
-    try:
-        # Without pydbus, which is half a megabyte in a process that stays.
-        connection = Gio.DBusConnection.new_for_address_sync(f"unix:path={bus_socket}", flags, None, None)
-        return SystemdBus(_Bus(connection), timeout, reload_timeout)
-    except GLib.Error as error:
-        raise HostUnsuitable(f"Cannot connect to the system bus: {error.message.rstrip('.')}.") from error
-
-
-def _greet(timeout: float, bus_socket: Path) -> None:
-    """See that the bus answers at all: connecting through GLib would wait for ever for one that hangs."""
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as probe:
-            probe.settimeout(timeout)
-            probe.connect(str(bus_socket))
-            probe.sendall(b"\0AUTH\r\n")
-            if not probe.recv(64):
-                raise HostUnsuitable("The system bus closed the connection at once.")
-    except TimeoutError as error:
-        raise BusTimeout("the greeting on the system bus", timeout) from error
-    except OSError as error:
-        raise HostUnsuitable(
-            f"Cannot connect to the system bus at {bus_socket}: {error.strerror}.",
-            "Is the package dbus installed and dbus.socket active?",
-        ) from error
 
 
 def _keep(connection: Any) -> Any:
@@ -122,17 +72,14 @@ def unit_of(path: str) -> str:
         return ""
 
 
-class _Bus(NamedTuple):
-    """What SystemdBus needs of a bus: GLib's connection, under the name that pydbus has for it."""
-
-    con: Any
-
-
 class SystemdBus:
-    """The Manager protocol over the system bus."""
+    """The Manager protocol over the system bus; `again` makes another connection when that is lost, or returns None."""
 
-    def __init__(self, bus: Any, timeout: float, reload_timeout: float) -> None:
-        self._connection = _keep(bus.con)
+    def __init__(
+        self, connection: Any, timeout: float, reload_timeout: float, again: Callable[[], Any] = lambda: None
+    ) -> None:
+        self._connection = _keep(connection)
+        self._again = again
         self._timeout = timeout
         self._reload_timeout = reload_timeout
         self._version = 0
@@ -274,36 +221,76 @@ class SystemdBus:
     ) -> Any:
         seconds = self._timeout if timeout is None else timeout
         kind = GLib.VariantType(reply) if reply else None
-        try:
-            return self._connection.call_sync(
-                _NAME, _PATH, interface, method, arguments, kind, 0, int(seconds * 1000), None
-            )
-        except GLib.Error as error:
-            raise _translate(error, method, seconds) from error
+        self._renew(method)
+        for last in (False, True):
+            try:
+                return self._connection.call_sync(
+                    _NAME, _PATH, interface, method, arguments, kind, 0, int(seconds * 1000), None
+                )
+            except GLib.Error as error:
+                why = self._translate(error, method, seconds)
+                if last or not isinstance(why, BusLost) or method in _ONCE:
+                    raise why from error
+                self._renew(method)
+        raise AssertionError
 
-    def _pipeline(self, calls: Iterable[tuple[str, str, str, str, Any]], reply: str) -> Iterator[tuple[str, Any]]:
-        """Send many calls; yield `(key, reply or BusError)` as they are answered.
+    def _renew(self, call: str) -> None:
+        """Make another connection if this one is lost. Raises BusLost where that fails."""
+        if self._connection.is_closed():
+            connection = self._again()
+            if connection is None:
+                raise BusLost(call)
+            self._connection = _keep(connection)
+
+    def _translate(self, error: Any, call: str, timeout: float) -> BusError:
+        """Turn GLib's error into ours, by the D-Bus error's name where it came over the bus."""
+        if error.matches(Gio.io_error_quark(), Gio.IOErrorEnum.TIMED_OUT):
+            return BusTimeout(call, timeout)
+        name = Gio.DBusError.get_remote_error(error) or ""
+        if name == "org.freedesktop.DBus.Error.NoReply":
+            return BusTimeout(call, timeout)
+        if error.matches(Gio.io_error_quark(), Gio.IOErrorEnum.CLOSED) or (not name and self._connection.is_closed()):
+            return BusLost(call)
+        # strip_remote_error() would strip a copy: Python's bindings pass errors by value.
+        return BusError(call, name, error.message.removeprefix(f"GDBus.Error:{name}: "))
+
+    def _pipeline(self, calls: Iterable[_Call], reply: str) -> Iterator[tuple[str, Any]]:
+        """Send many calls; yield `(key, reply or BusError)` as they are answered; again what a lost bus did not."""
+        lost: list[_Call] = []
+        self._renew("a call")
+        for call, answer in self._send(calls, reply):
+            if isinstance(answer, BusLost) and call[3] not in _ONCE:
+                lost.append(call)
+            else:
+                yield call[0], answer
+        if lost:
+            self._renew(f"{lost[0][3]} of {lost[0][0]}")
+            yield from ((call[0], answer) for call, answer in self._send(lost, reply))
+
+    def _send(self, calls: Iterable[_Call], reply: str) -> Iterator[tuple[_Call, Any]]:
+        """Send many calls; yield `(call, reply or BusError)` as they are answered.
 
         So many are always under way that systemd and the bus work on while the caller looks at an answer.
         """
         kind = GLib.VariantType(reply)
         context = GLib.MainContext.default()
         milliseconds = int(self._timeout * 1000)
-        done: deque[tuple[str, Any]] = deque()
+        done: deque[tuple[_Call, Any]] = deque()
 
-        def finish(connection: Any, result: Any, key: tuple[str, str]) -> None:
+        def finish(connection: Any, result: Any, call: _Call) -> None:
             try:
-                done.append((key[0], connection.call_finish(result)))
+                done.append((call, connection.call_finish(result)))
             except GLib.Error as error:
-                done.append((key[0], _translate(error, f"{key[1]} of {key[0]}", self._timeout)))
+                done.append((call, self._translate(error, f"{call[3]} of {call[0]}", self._timeout)))
 
         waiting = 0
         last = ""
         source = iter(calls)
         while True:
-            for key, path, interface, method, arguments in islice(source, _WINDOW - waiting):
+            for call in islice(source, _WINDOW - waiting):
+                _, path, interface, method, arguments = call
                 self._connection.call(
-                    _NAME, path, interface, method, arguments, kind, 0, milliseconds, None, finish, (key, method)
+                    _NAME, path, interface, method, arguments, kind, 0, milliseconds, None, finish, call
                 )
                 waiting += 1
                 last = method
@@ -320,14 +307,3 @@ class SystemdBus:
 
 def _row(row: tuple[Any, ...]) -> UnitRow:
     return UnitRow(row[0], row[2], row[3], row[4], row[8])
-
-
-def _translate(error: Any, call: str, timeout: float) -> BusError:
-    """Turn GLib's error into ours, by the D-Bus error's name where it came over the bus."""
-    if error.matches(Gio.io_error_quark(), Gio.IOErrorEnum.TIMED_OUT):
-        return BusTimeout(call, timeout)
-    name = Gio.DBusError.get_remote_error(error) or ""
-    if name == "org.freedesktop.DBus.Error.NoReply":
-        return BusTimeout(call, timeout)
-    # strip_remote_error() would strip a copy: Python's bindings pass errors by value.
-    return BusError(call, name, error.message.removeprefix(f"GDBus.Error:{name}: "))

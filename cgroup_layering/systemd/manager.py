@@ -47,6 +47,18 @@ class BusTimeout(BusError):
         return f"systemd did not answer {self.call} within {self.timeout:g} s."
 
 
+class BusLost(BusError):
+    """The connection went away, and no other could be made, or the call must not be sent twice."""
+
+    hint = "Look at `systemctl status dbus`; `cgroup-layering status` shows what is layered and what is pending."
+
+    def __init__(self, call: str) -> None:
+        super().__init__(call, "org.freedesktop.DBus.Error.Disconnected", "the connection is lost")
+
+    def __str__(self) -> str:
+        return f"The connection to systemd was lost, and {self.call} was not answered."
+
+
 @dataclass(frozen=True, slots=True)
 class UnitRow:
     """One row of ListUnits; `job` is the type of a queued job, or empty."""

@@ -55,7 +55,7 @@ def systemd(address: str) -> Iterator[Connect]:
         processes.append(process)
         assert process.stdout is not None and process.stdout.readline() == "ready\n"
         start.process = process  # type: ignore[attr-defined]
-        return SystemdBus(pydbus.connect(address), timeout, timeout)
+        return SystemdBus(pydbus.connect(address).con, timeout, timeout)
 
     yield start
     for process in processes:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -12,14 +13,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pydbus
 import pytest
+from gi.repository import Gio
 
 from cgroup_layering.errors import HostUnsuitable
-from cgroup_layering.systemd.bus import SystemdBus, connect, object_path
-from cgroup_layering.systemd.manager import SERVICE, UNIT, BusError, BusTimeout
-from tests.bus.conftest import TIMEOUT, Connect
+from cgroup_layering.systemd.bus import SystemdBus, object_path
+from cgroup_layering.systemd.connecting import connect
+from cgroup_layering.systemd.manager import SERVICE, UNIT, BusError, BusLost, BusTimeout
+from tests.bus.conftest import STAND_IN, TIMEOUT, Connect
 from tests.bus.standin import label
 
 pytestmark = pytest.mark.timeout(60)
@@ -171,7 +175,7 @@ def test_every_job_call_ends_when_systemd_hangs(systemd: Connect, verb: str) -> 
 
 def test_the_reload_has_a_timeout_of_its_own(systemd: Connect, address: str) -> None:
     systemd(silent=["Reload", "ListJobs"])
-    bus = SystemdBus(pydbus.connect(address), 0.2, 1.5)
+    bus = SystemdBus(pydbus.connect(address).con, 0.2, 1.5)
     begin = time.monotonic()
     with pytest.raises(BusTimeout, match=r"within 0\.2 s"):
         bus.jobs()
@@ -182,7 +186,7 @@ def test_the_reload_has_a_timeout_of_its_own(systemd: Connect, address: str) -> 
 
 
 def test_nobody_is_there(address: str) -> None:
-    bus = SystemdBus(pydbus.connect(address), TIMEOUT, TIMEOUT)
+    bus = SystemdBus(pydbus.connect(address).con, TIMEOUT, TIMEOUT)
     for call in CALLS.values():
         with pytest.raises(BusError):
             call(bus)
@@ -209,6 +213,54 @@ def test_very_long_values(systemd: Connect) -> None:
     bus = systemd(units=["a.service"], more=1_000_000, timeout=30)
     found = bus.properties(["a.service"], SERVICE, ("Slice",))
     assert found == {"a.service": {"Slice": "system.slice" + "x" * 1_000_000}}
+
+
+@pytest.fixture
+def broken(systemd: Connect, address: str) -> Iterator[Callable[..., tuple[SystemdBus, Callable[[], None]]]]:
+    """A connection over a bus that can be ended, and how to end it; the next one is over the bus of all tests."""
+    command = ["dbus-daemon", "--session", "--nofork", "--print-address=1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as daemon:
+        assert daemon.stdout is not None
+        first = daemon.stdout.readline().strip()
+
+        def start(again: bool) -> tuple[SystemdBus, Callable[[], None]]:
+            systemd(units=list(UNITS), timeout=10)
+            standin = [sys.executable, str(STAND_IN), first, json.dumps({"units": list(UNITS), "dies": ["Reload"]})]
+            process = subprocess.Popen(standin, stdout=subprocess.PIPE, text=True)
+            assert process.stdout is not None and process.stdout.readline() == "ready\n"
+            flags = Gio.DBusConnectionFlags.AUTHENTICATION_CLIENT | Gio.DBusConnectionFlags.MESSAGE_BUS_CONNECTION
+
+            def end() -> None:
+                daemon.kill()
+                process.kill()
+                process.communicate(timeout=10)
+
+            def other() -> Any:
+                return Gio.DBusConnection.new_for_address_sync(address, flags, None, None) if again else None
+
+            connection = Gio.DBusConnection.new_for_address_sync(first, flags, None, None)
+            return SystemdBus(connection, 10, 10, other), end
+
+        yield start
+        daemon.kill()
+
+
+def test_a_lost_bus_is_replaced(broken: Any) -> None:
+    bus, end = broken(again=True)
+    before = bus.properties(UNITS, SERVICE, ("Slice",))
+    end()
+    with at_most(8):
+        assert bus.properties(UNITS, SERVICE, ("Slice",)) == before
+        bus.reload()
+        assert list(bus.enqueue("try-restart", UNITS)) == list(UNITS)
+
+
+def test_a_lost_bus_that_nothing_replaces_is_an_error_with_a_sentence(broken: Any) -> None:
+    bus, end = broken(again=False)
+    end()
+    for call in CALLS.values():
+        with at_most(8), pytest.raises(BusLost, match="connection to systemd was lost"):
+            call(bus)
 
 
 @pytest.fixture
@@ -279,7 +331,7 @@ def test_the_whole_way(systemd: Connect, address: str, booted: Path) -> None:
     systemd(version="257.13-1", timeout=10)
     path = dict(part.split("=", 1) for part in address.removeprefix("unix:").split(","))["path"]
     program = (
-        "import sys; from pathlib import Path; from cgroup_layering.systemd.bus import connect\n"
+        "import sys; from pathlib import Path; from cgroup_layering.systemd.connecting import connect\n"
         "print(connect(bus_socket=Path(sys.argv[1]), booted=Path(sys.argv[2])).version())"
     )
     # In a process of its own: GLib keeps the connection to the system bus for the life of a process.
@@ -297,11 +349,13 @@ def test_the_whole_way(systemd: Connect, address: str, booted: Path) -> None:
 DROPPED = """
 import sys
 import pydbus
+import pytest
+from gi.repository import Gio
 from cgroup_layering.systemd.bus import SystemdBus
 NAME = "org.freedesktop.DBus"
 for _ in range(1000):
     bus = pydbus.connect(sys.argv[1])
-    product = SystemdBus(bus, 0.5, 0.5)
+    product = SystemdBus(bus.con, 0.5, 0.5)
     for _ in range(5):
         bus.con.call(NAME, "/", NAME, "ListNames", None, None, 0, 500, None, None, None)
     del bus, product

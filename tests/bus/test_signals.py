@@ -11,7 +11,8 @@ import pydbus
 import pytest
 
 from cgroup_layering.errors import HostUnsuitable
-from cgroup_layering.systemd.bus import SystemdBus, connect_apart, object_path, unit_of
+from cgroup_layering.systemd.bus import SystemdBus, object_path, unit_of
+from cgroup_layering.systemd.connecting import connect_apart
 from cgroup_layering.systemd.events import Event, What
 from cgroup_layering.systemd.manager import SERVICE, UNIT
 from cgroup_layering.systemd.signals import SystemdSignals
@@ -95,7 +96,7 @@ def test_a_lost_connection_is_made_again(systemd: Connect, address: str) -> None
         if first.connection.is_closed():
             if tries:
                 raise tries.pop()
-            return SystemdBus(pydbus.connect(address), 10, 10)
+            return SystemdBus(pydbus.connect(address).con, 10, 10)
         return first
 
     events = SystemdSignals(connect, retry=0.05)
