@@ -128,7 +128,7 @@ def command(
         outcome, rehomed = _carry_out(session, wanted, host, rehome, gate, options, output)
     except BaseException:
         if tried:
-            trial.disarm(session, request.migration)
+            trial.leave(session, request.migration, output)
         raise
     finally:
         if session.run_folder is not None:

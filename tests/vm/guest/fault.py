@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Run cgroup-layering with a fault at its n-th step, again and again: fault.py SIGNAL FIRST STEP WORD...
+"""Run cgroup-layering with a fault at its n-th step, again and again: fault.py [OPTIONS] FAULT WORD...
 
 A step is a call that changes a file system, a call of systemd's manager, or a look at what it made of it. The program
-is the installed one; what strikes is patched in from here, so nothing of it is in the package. Each step is struck
-twice: once a rollback comes next, once a second migration and then a rollback. Then the host has to be as before.
+is the installed one; what strikes is patched in from here, so nothing of it is in the package. A FAULT is a signal or
+one of `strikes`. Next comes a rollback, or a second migration and then a rollback, in turns; then the host has to be as
+before. One line of JSON per run goes to standard output as soon as the run is over, so a later call can go on.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import importlib
 import io
@@ -20,17 +22,29 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import jinja2
+import pydbus
+import rich.table
+
 from cgroup_layering import __main__ as program
 from cgroup_layering.systemd import bus
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 manifest = importlib.import_module("manifest")
+STRIKES = importlib.import_module("strikes").STRIKES
+for verb in ("main", "migrate", "rollback", "disable"):  # once, and not in each child: that is most of its time
+    importlib.import_module(f"cgroup_layering.cli.{verb}")
+LOADED = (jinja2, pydbus, rich.table)
 
 UNITS = ("fault-a.service", "fault-b.service")
 FOLDERS = ("/etc/systemd", "/run/systemd/system", "/run/systemd/system.control", "/run/systemd/transient")
 CALLS = ("open", "rename", "unlink", "mkdir", "rmdir", "fsync", "fchmod")
 METHODS = ("reload", "enqueue", "jobs", "properties", "reset_failed")
 LONGEST = 120.0
+SETTLES = 15.0
+EARLY = 2
+"""So many runs of a fault that strikes before the program begins: one with a rollback next, one with a migration."""
+SIGNALS = {"SIGKILL": signal.SIGKILL, "SIGTERM": signal.SIGTERM}
 
 
 class Striker:
@@ -54,18 +68,30 @@ class Striker:
         return wrapped
 
 
-def struck(number: int, kind: int, words: list[str]) -> tuple[str, int]:
-    """Run the program in a child that gets signal `kind` after its n-th step; that step's name or "", and the end."""
+def shell(text: str) -> None:
+    """Run shell lines; what they say is of no interest."""
+    subprocess.run(["sh", "-c", text], check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def struck(number: int, kind: str, words: list[str]) -> tuple[str, int, str]:
+    """Run the program in a child that is struck after its n-th step: that step's name or "", the end, what it said."""
+    said = os.memfd_create("said")
     reading, writing = os.pipe()
+    strike = STRIKES.get(kind)
+    if strike is not None and strike.early:
+        shell(strike.strike)
     pid = os.fork()
     if pid == 0:
         os.dup2(writing, 3)
-        striker = Striker(number, lambda: os.kill(os.getpid(), kind))
+        striker = Striker(number, lambda: shell(strike.strike) if strike else os.kill(os.getpid(), SIGNALS[kind]))
+        if strike is not None and strike.early:
+            os.write(3, b"early")
+            striker.left = 0
         for name in CALLS:
             setattr(os, name, striker.wrap(name, getattr(os, name)))
         for name in METHODS:
             setattr(bus.SystemdBus, name, striker.wrap(name, getattr(bus.SystemdBus, name)))
-        call(words, sys.stderr.fileno())
+        call(words, said)
     os.close(writing)
     deadline = time.monotonic() + LONGEST
     while True:
@@ -75,11 +101,15 @@ def struck(number: int, kind: int, words: list[str]) -> tuple[str, int]:
         if time.monotonic() > deadline:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
-            return "hangs", -1
+            return "hangs", -1, ""
         time.sleep(0.02)
     name = os.read(reading, 64).decode()
     os.close(reading)
-    return name, os.waitstatus_to_exitcode(status)
+    if strike is not None:
+        shell(strike.heal)
+    with os.fdopen(said, "rb") as file:
+        file.seek(0)
+        return name, os.waitstatus_to_exitcode(status), file.read().decode(errors="replace")
 
 
 def call(words: list[str], errors: int) -> None:
@@ -109,74 +139,104 @@ def run(*words: str) -> tuple[int, str]:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), text
 
 
-def systemctl(*words: str) -> str:
-    """What systemctl prints."""
-    return subprocess.run(["systemctl", *words], stdout=subprocess.PIPE, text=True, check=False).stdout.strip()
+def units() -> list[dict[str, str]]:
+    """Where the units are: LoadState, ActiveState and ControlGroup of each."""
+    command = ["systemctl", "show", "-p", "Id", "-p", "LoadState", "-p", "ActiveState", "-p", "ControlGroup", *UNITS]
+    said = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False).stdout
+    return [dict(line.split("=", 1) for line in block.splitlines()) for block in said.strip().split("\n\n") if block]
 
 
-def groups() -> list[str]:
-    """Where the units run."""
-    return systemctl("show", "--value", "-p", "ControlGroup", *UNITS).split()
-
-
-def faults(before: dict[str, Any], plain: list[str], layered: bool) -> list[str]:
+def faults(before: dict[str, Any], plain: list[dict[str, str]], layered: bool) -> list[str]:
     """What is wrong with the host, in words."""
-    found = []
-    if systemctl("is-active", *UNITS).split() != ["active"] * len(UNITS):
-        found.append("a service is down")
-    states = systemctl("show", "--value", "-p", "LoadState", *UNITS).split()
-    if set(states) != {"loaded"}:
-        found.append(f"a unit is {', '.join(states)}")
+    now = units()
     if layered:
-        if not all(".service.slice/" in group for group in groups()):
-            found.append(f"not in their layers: {groups()}")
-        return found
-    now = manifest.manifest(FOLDERS)
-    changed = sorted(path for path in now.keys() | before.keys() if now.get(path) != before.get(path))
-    if changed:
-        found.append(f"left or lost: {', '.join(changed)}")
-    if groups() != plain:
-        found.append(f"not where they were: {groups()}")
-    return found
+        up = [one["LoadState"] == "loaded" and one["ActiveState"] == "active" for one in now]
+        inside = [".service.slice/" in one["ControlGroup"] for one in now]
+        return [] if len(now) == len(UNITS) and all(up + inside) else [f"not in their layers: {now}"]
+    found = [] if now == plain else [f"not as they were: {now}"]
+    there = manifest.manifest(FOLDERS)
+    changed = sorted(path for path in there.keys() | before.keys() if there.get(path) != before.get(path))
+    return [*found, f"left or lost: {', '.join(changed)}"] if changed else found
+
+
+def valid(plain: list[dict[str, str]]) -> list[str]:
+    """What is wrong with the host after the fault: the services have to be loaded and up, wherever they run."""
+    deadline = time.monotonic() + SETTLES  # a job that was queued goes on without the program
+    while True:
+        now = units()
+        right = [one["Id"] for one in now if one["LoadState"] == "loaded" and one["ActiveState"] == "active"]
+        if right == [one["Id"] for one in plain]:
+            return []
+        if time.monotonic() > deadline:
+            return [f"after the fault: {now}"]
+        time.sleep(0.2)
 
 
 def one(
-    number: int, kind: int, again: bool, words: list[str], before: dict[str, Any], plain: list[str]
+    number: int, kind: str, again: bool, words: list[str], before: dict[str, Any], plain: list[dict[str, str]]
 ) -> dict[str, Any]:
     """One fault and what comes after it."""
-    name, code = struck(number, kind, words)
+    strike = STRIKES.get(kind)
+    begin = time.monotonic()
+    name, code, said = struck(number, kind, [*words, *(strike.words if strike else ())])
     problems = [] if name != "hangs" else ["it hangs"]
+    if "Traceback" in said or (code > 0 and not said):
+        problems.append(f"it says {said[-800:]!r}")
+    if strike is not None and strike.fails and code == 0:
+        problems.append("it did not fail")
+    problems += faults(before, plain, layered=True) if code == 0 else valid(plain)
     ends = []
     if again:
         ends.append(run(*words))
         problems += faults(before, plain, layered=True)
     ends.append(run("rollback", "--now", "--quiet"))
-    # What never got the migration's id or was undone half may need the hint that the program gives.
     problems += faults(before, plain, layered=False)
     for end, text in ends:
         if end or "Traceback" in text:
             problems.append(f"then exit code {end}: {text.strip()}")
     if problems:  # the next fault shall not be blamed for this one
         run("disable", "--now", "--quiet", *UNITS)
-    return {"step": number, "name": name, "signal": kind, "exit": code, "then": "migrate" if again else "rollback",
-            "problems": problems}  # fmt: skip
+    return {
+        "fault": kind,
+        "step": number,
+        "name": name,
+        "exit": code,
+        "then": "migrate" if again else "rollback",
+        "said": said.strip()[-300:],
+        "seconds": round(time.monotonic() - begin, 1),
+        "problems": problems,
+    }
 
 
-def main(kind: int, first: int, step: int, words: list[str]) -> None:
-    """All steps from `first` on, every `step`-th, until the program gets through without being struck."""
+def main() -> None:
+    """Every `step`-th step from `first` on, until the program gets through without being struck or time is up."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--first", type=int, default=1)
+    parser.add_argument("--step", type=int, default=1)
+    parser.add_argument("--turn", type=int, default=0, help="1: begin with a second migration")
+    parser.add_argument("--seconds", type=float, default=1e9, help="begin no run after so many")
+    parser.add_argument("fault", choices=(*SIGNALS, *STRIKES))
+    parser.add_argument("words", nargs=argparse.REMAINDER)
+    options = parser.parse_args()
+    end = time.monotonic() + options.seconds
     with contextlib.suppress(OSError):
         os.close(3)
     os.dup2(1, 3)
-    before, plain = manifest.manifest(FOLDERS), groups()
-    number = first
-    while True:
-        for again in (False, True):
-            result = one(number, kind, again, words, before, plain)
-            print(json.dumps(result), flush=True)
-        if not result["name"]:
-            return
-        number += step
+    strike = STRIKES.get(options.fault)
+    if strike is not None:
+        shell(strike.ground)
+    before, plain = manifest.manifest(FOLDERS), units()
+    number, turn = options.first, options.turn
+    while time.monotonic() < end:
+        result = one(number, options.fault, turn % 2 == 1, options.words, before, plain)
+        print(json.dumps(result), flush=True)
+        turn += 1
+        if not result["name"] or (strike is not None and strike.early and turn - options.turn >= EARLY):
+            break
+        number += 0 if strike is not None and strike.early else options.step
+    if strike is not None:
+        shell(strike.away)
 
 
 if __name__ == "__main__":
-    main(getattr(signal, sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4:])
+    main()
