@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.vm.machine import GUEST, TOP, Machine
+from tests.vm.guest.strikes import STRIKES
+from tests.vm.machine import GUEST, Machine
 
 pytestmark = pytest.mark.on("bookworm")
 
@@ -27,14 +28,11 @@ def struck(fresh: Machine) -> Iterator[Machine]:
     yield fresh
 
 
-def strike(machine: Machine, signal: str, first: int, step: int) -> list[dict[str, Any]]:
-    """Strike at every `step`-th step; all results, which are noted for the table too."""
-    script = f"python3 {GUEST}/fault.py {signal} {first} {step} {WORDS} 2>{GUEST}/fault.err"
+def strike(machine: Machine, fault: str, *options: str) -> list[dict[str, Any]]:
+    """Strike a migration again and again; all results."""
+    script = f"python3 {GUEST}/fault.py {' '.join(options)} {fault} {WORDS} 2>{GUEST}/fault.err"
     out = machine.ok(f"{script} || {{ tail -n 20 {GUEST}/fault.err; exit 1; }}")
-    results = [json.loads(line) for line in out.splitlines()]
-    notes = TOP / "build" / f"faults-{machine.suite}-{signal}.json"
-    notes.write_text(json.dumps(results, indent=1) + "\n")
-    return results
+    return [json.loads(line) for line in out.splitlines()]
 
 
 def holds(results: list[dict[str, Any]], signal: int) -> None:
@@ -45,14 +43,14 @@ def holds(results: list[dict[str, Any]], signal: int) -> None:
 
 
 def test_killed_at_some_steps(struck: Machine) -> None:
-    results = strike(struck, "SIGKILL", 5, 15)
+    results = strike(struck, "SIGKILL", "--first=5", "--step=15")
     assert len(results) >= 4
     holds(results, 9)
 
 
 @pytest.mark.long
 def test_killed_at_every_step(struck: Machine) -> None:
-    results = strike(struck, "SIGKILL", 1, 1)
+    results = strike(struck, "SIGKILL")
     names = {one["name"] for one in results}
     assert {"open", "rename", "fsync", "mkdir", "reload", "enqueue", "properties"} <= names
     holds(results, 9)
@@ -61,4 +59,11 @@ def test_killed_at_every_step(struck: Machine) -> None:
 @pytest.mark.long
 def test_ended_at_every_step(struck: Machine) -> None:
     """SIGTERM: the program takes back what it did itself, or leaves it to a rollback."""
-    holds(strike(struck, "SIGTERM", 1, 1), 15)
+    holds(strike(struck, "SIGTERM"), 15)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("fault", STRIKES)
+def test_struck_from_outside(struck: Machine, fault: str) -> None:
+    results = strike(struck, fault, "--first=9", "--step=12")
+    assert results and [one for one in results if one["problems"]] == []

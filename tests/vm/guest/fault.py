@@ -5,6 +5,9 @@ A step is a call that changes a file system, a call of systemd's manager, or a l
 is the installed one; what strikes is patched in from here, so nothing of it is in the package. A FAULT is a signal or
 one of `strikes`. Next comes a rollback, or a second migration and then a rollback, in turns; then the host has to be as
 before. One line of JSON per run goes to standard output as soon as the run is over, so a later call can go on.
+
+    fault.py note                    keep what the host is like before faults that strike from outside of it
+    fault.py after THEN WORD...      look at the host after one; THEN is rollback, migrate, or nothing
 """
 
 from __future__ import annotations
@@ -20,11 +23,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
-
-import jinja2
-import pydbus
-import rich.table
 
 from cgroup_layering import __main__ as program
 from cgroup_layering.systemd import bus
@@ -34,12 +34,14 @@ manifest = importlib.import_module("manifest")
 STRIKES = importlib.import_module("strikes").STRIKES
 for verb in ("main", "migrate", "rollback", "disable"):  # once, and not in each child: that is most of its time
     importlib.import_module(f"cgroup_layering.cli.{verb}")
-LOADED = (jinja2, pydbus, rich.table)
+for module in ("jinja2", "pydbus", "rich.table"):
+    importlib.import_module(module)
 
 UNITS = ("fault-a.service", "fault-b.service")
 FOLDERS = ("/etc/systemd", "/run/systemd/system", "/run/systemd/system.control", "/run/systemd/transient")
 CALLS = ("open", "rename", "unlink", "mkdir", "rmdir", "fsync", "fchmod")
 METHODS = ("reload", "enqueue", "jobs", "properties", "reset_failed")
+NOTE = Path("/root/before-faults.json")
 LONGEST = 120.0
 SETTLES = 15.0
 EARLY = 2
@@ -146,6 +148,12 @@ def units() -> list[dict[str, str]]:
     return [dict(line.split("=", 1) for line in block.splitlines()) for block in said.strip().split("\n\n") if block]
 
 
+def folders() -> dict[str, Any]:
+    """What is in the folders of unit files, less the login sessions, which come and go."""
+    found = manifest.manifest(FOLDERS)
+    return {path: facts for path, facts in found.items() if not path.startswith("/run/systemd/transient/session-")}
+
+
 def faults(before: dict[str, Any], plain: list[dict[str, str]], layered: bool) -> list[str]:
     """What is wrong with the host, in words."""
     now = units()
@@ -154,7 +162,7 @@ def faults(before: dict[str, Any], plain: list[dict[str, str]], layered: bool) -
         inside = [".service.slice/" in one["ControlGroup"] for one in now]
         return [] if len(now) == len(UNITS) and all(up + inside) else [f"not in their layers: {now}"]
     found = [] if now == plain else [f"not as they were: {now}"]
-    there = manifest.manifest(FOLDERS)
+    there = folders()
     changed = sorted(path for path in there.keys() | before.keys() if there.get(path) != before.get(path))
     return [*found, f"left or lost: {', '.join(changed)}"] if changed else found
 
@@ -172,6 +180,31 @@ def valid(plain: list[dict[str, str]]) -> list[str]:
         time.sleep(0.2)
 
 
+def ending(then: str, words: list[str], before: dict[str, Any], plain: list[dict[str, str]]) -> list[str]:
+    """Migrate once more if asked, roll back, and see that the host is as before; what is wrong."""
+    problems, ends = [], []
+    if then == "migrate":
+        ends.append(run(*words))
+        problems += faults(before, plain, layered=True)
+    if then != "nothing":
+        ends.append(run("rollback", "--now", "--quiet"))
+    problems += faults(before, plain, layered=False)
+    return problems + [f"then exit code {end}: {text.strip()}" for end, text in ends if end or "Traceback" in text]
+
+
+def after(then: str, words: list[str]) -> dict[str, Any]:
+    """Look at the host after a fault from outside: what of the migration was there, and what is wrong."""
+    before, plain = json.loads(NOTE.read_text())
+    there = [path for path in folders() if path not in before]
+    found = {
+        "slices": sum(path.endswith(".service.slice") for path in there),
+        "drop-ins": sum(path.endswith("/zz-cgroup-layering.conf") for path in there),
+        "moved": sum(".service.slice/" in one.get("ControlGroup", "") for one in units()),
+    }
+    problems = valid(plain) + ending(then, words, before, plain)
+    return {"then": then, "found": found, "problems": problems}
+
+
 def one(
     number: int, kind: str, again: bool, words: list[str], before: dict[str, Any], plain: list[dict[str, str]]
 ) -> dict[str, Any]:
@@ -185,15 +218,7 @@ def one(
     if strike is not None and strike.fails and code == 0:
         problems.append("it did not fail")
     problems += faults(before, plain, layered=True) if code == 0 else valid(plain)
-    ends = []
-    if again:
-        ends.append(run(*words))
-        problems += faults(before, plain, layered=True)
-    ends.append(run("rollback", "--now", "--quiet"))
-    problems += faults(before, plain, layered=False)
-    for end, text in ends:
-        if end or "Traceback" in text:
-            problems.append(f"then exit code {end}: {text.strip()}")
+    problems += ending("migrate" if again else "rollback", words, before, plain)
     if problems:  # the next fault shall not be blamed for this one
         run("disable", "--now", "--quiet", *UNITS)
     return {
@@ -208,7 +233,7 @@ def one(
     }
 
 
-def main() -> None:
+def strike_all() -> None:
     """Every `step`-th step from `first` on, until the program gets through without being struck or time is up."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--first", type=int, default=1)
@@ -225,7 +250,7 @@ def main() -> None:
     strike = STRIKES.get(options.fault)
     if strike is not None:
         shell(strike.ground)
-    before, plain = manifest.manifest(FOLDERS), units()
+    before, plain = folders(), units()
     number, turn = options.first, options.turn
     while time.monotonic() < end:
         result = one(number, options.fault, turn % 2 == 1, options.words, before, plain)
@@ -238,5 +263,15 @@ def main() -> None:
         shell(strike.away)
 
 
+def main(words: list[str]) -> None:
+    """One of the three."""
+    if words[0] == "note":
+        NOTE.write_text(json.dumps((folders(), units())))
+    elif words[0] == "after":
+        print(json.dumps(after(words[1], words[2:])), flush=True)
+    else:
+        strike_all()
+
+
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
