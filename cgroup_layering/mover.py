@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from cgroup_layering.effective.quantities import sentence
+from cgroup_layering.headroom import no_room
 from cgroup_layering.health import invocations, unhealthy
 from cgroup_layering.holding.leaving import stop_holders
 from cgroup_layering.kernel.cgroupfs import CgroupFS
@@ -45,7 +46,7 @@ class Mover:
 
     def move(self, movers: list[ServicePlan], host: Host, transaction: FileTransaction, outcome: Outcome) -> None:
         """Restart `movers`, each once, and sort them into `outcome`; raises BusError."""
-        wanted = {service.unit: service for service in movers}
+        wanted = {service.unit: service for service in self._with_room(movers, host, outcome)}
         heads = leaders(list(wanted), host.propagates)
         done: set[str] = set()
         for number, batch in enumerate(batches(heads, self._gate.batch)):
@@ -60,6 +61,20 @@ class Mover:
                 for unit in wanted.keys() - done:
                     outcome.pending[unit] = f"{unit} was not restarted any more."
                 return
+
+    @staticmethod
+    def _with_room(movers: list[ServicePlan], host: Host, outcome: Outcome) -> list[ServicePlan]:
+        """Those that fit into their layers; the others stay as they run, and are told about."""
+        fs = CgroupFS()
+        fitting = []
+        for service in movers:
+            layer = service.layering.layer if service.layering is not None else ""
+            why = no_room(fs, service.unit, layer, host.services[service.unit].control_group)
+            if why:
+                outcome.pending[service.unit] = why
+            else:
+                fitting.append(service)
+        return fitting
 
     def _batch(
         self, movers: list[ServicePlan], heads: list[str], transaction: FileTransaction, outcome: Outcome

@@ -82,9 +82,7 @@ def disarm(session: Session, migration: str) -> None:
 def leave(session: Session, migration: str, output: Output) -> None:
     """After an error or a signal: what is left of the try is the timer's; nothing left needs no timer."""
     if any(files.migration == migration for files in session.store.own().values()):
-        output.complain(
-            "What was done of the try goes when its time is over, or by `cgroup-layering rollback`."
-        )
+        output.complain("What was done of the try goes when its time is over, or by `cgroup-layering rollback`.")
         return
     with contextlib.suppress(CgroupLayeringError):  # it must not hide the error, and a timer with nothing to do is none
         disarm(session, migration)

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from cgroup_layering.codes.code import Code, Kind, Level
 from cgroup_layering.doctor.check import Check
 from cgroup_layering.doctor.evidence import Evidence
+from cgroup_layering.headroom import residue
 from cgroup_layering.model import Tracking
 from cgroup_layering.naming import slice_path
 from cgroup_layering.spans import format_size
@@ -62,14 +63,6 @@ def find(evidence: Evidence) -> Iterator[tuple[str, str]]:
                 f"{format_size(left)} that can't be reclaimed are charged to the layer of {own.unit}, whose "
                 f"memory.{bounds[bound]} is {format_size(bound)}.",
             )
-
-
-def residue(stat: Mapping[str, int]) -> int:
-    """Bytes of memory.stat that reclaim can't have; `kernel` has slabs, bpf maps and the rest of kernel memory."""
-    kernel = stat.get("kernel", stat.get("slab_unreclaimable", 0) + stat.get("slab_reclaimable", 0))
-    # Locked tmpfs pages are in both `shmem` and `unevictable`.
-    pages = max(stat.get("shmem", 0), stat.get("unevictable", 0))
-    return pages + max(0, kernel - stat.get("slab_reclaimable", 0))
 
 
 CHECK = Check(CODE, find)
