@@ -29,6 +29,13 @@ CGROUPS = (
     f"sh -c 'head -c 300000 /dev/urandom > {FOLDER}/churn/f$(($n % 20)); cat {FOLDER}/churn/f* > /dev/null'; "
     "sleep 0.3; done"
 )
+# A large file that is looked at in pieces: written here and there, cut off, evicted.
+LARGE = (
+    f"n=0; while :; do n=$((n + 1)); dd if=/dev/zero of={FOLDER}/churn/large bs=1M count=40 seek=$(($n % 4 * 30)) "
+    f"conv=notrunc status=none; [ $(($n % 3)) != 0 ] || truncate -s 40M {FOLDER}/churn/large; "
+    f"truncate -s 200M {FOLDER}/churn/large; [ $(($n % 5)) != 0 ] || "
+    f"dd of={FOLDER}/churn/large oflag=nocache conv=notrunc,fdatasync count=0 status=none; done"
+)
 LOOKS = (
     ("charges",),
     ("charges", "--path", FOLDER, "--path", "/dev/shm"),
@@ -49,13 +56,15 @@ def busy(fresh: Machine) -> Iterator[dict[str, Any]]:
     )
     fresh.write(f"{GUEST}/cgroups.sh", CGROUPS)
     fresh.write(f"{GUEST}/stress.sh", STRESS)
+    fresh.write(f"{GUEST}/large.sh", LARGE)
     try:
         fresh.ok(f"systemd-run --quiet --unit=race-stress sh {GUEST}/stress.sh")
         fresh.ok(f"systemd-run --quiet --unit=race-cgroups sh {GUEST}/cgroups.sh")
+        fresh.ok(f"systemd-run --quiet --unit=race-large sh {GUEST}/large.sh")
         yield json.loads(fresh.ok(f"cat {MADE}"))
     finally:
         fresh.run(
-            f"systemctl stop race-cgroups race-stress {SERVICE}; umount /mnt/huge; rm -rf {FOLDER} /dev/shm/charges"
+            f"systemctl stop race-large race-cgroups race-stress {SERVICE}; umount /mnt/huge; rm -rf {FOLDER} /dev/shm/charges"
         )
 
 
