@@ -64,7 +64,8 @@ def busy(fresh: Machine) -> Iterator[dict[str, Any]]:
         yield json.loads(fresh.ok(f"cat {MADE}"))
     finally:
         fresh.run(
-            f"systemctl stop race-large race-cgroups race-stress {SERVICE}; umount /mnt/huge; rm -rf {FOLDER} /dev/shm/charges"
+            f"systemctl stop race-large race-cgroups race-stress {SERVICE}; umount /mnt/huge; "
+            f"rm -rf {FOLDER} /dev/shm/charges"
         )
 
 
