@@ -230,7 +230,7 @@ def read_back(
         if differing:
             text = f"{unit} would not be as before in its layer ({sentence(differing)}); {now[unit]}."
             outcome.failed[unit] = text
-    _undo(transaction, manager, outcome, {unit for unit, differing in lost.items() if differing})
+    undo_units(transaction, manager, outcome, {unit for unit, differing in lost.items() if differing})
 
 
 def read_back_slices(
@@ -252,10 +252,11 @@ def read_back_slices(
         outcome.failed[unit] = (
             f"{unit} would still start in {actual or 'no slice'}, not in {wanted[unit]}; its files were removed again."
         )
-    _undo(transaction, manager, outcome, wrong.keys())
+    undo_units(transaction, manager, outcome, wrong.keys())
 
 
-def _undo(transaction: FileTransaction, manager: Manager, outcome: Outcome, wrong: Collection[str]) -> None:
+def undo_units(transaction: FileTransaction, manager: Manager, outcome: Outcome, wrong: Collection[str]) -> None:
+    """Take back the files of some units, and have systemd forget them."""
     if not wrong:
         return
     transaction.undo(wrong)

@@ -36,6 +36,7 @@ from cgroup_layering.output.plans import show_notes, show_outcome, show_plan, su
 from cgroup_layering.output.progress import restarts
 from cgroup_layering.output.rehoming import rehomed_json, tell_rehomed
 from cgroup_layering.output.tables import JsonMode, Output
+from cgroup_layering.pathrules.reasons import PATH_RULE
 from cgroup_layering.planfile import HostChanged, Saved, differences, restrict
 from cgroup_layering.planner import Request, plan
 from cgroup_layering.restarting import Gate
@@ -117,8 +118,10 @@ def command(
         return ExitCode.FAILURE
     if wanted.changes and not yes and before is None:
         _ask(wanted, output)
-    elif wanted.changes:
-        show_notes(wanted, output)
+    else:
+        _tell_refused(wanted, request, output)
+        if wanted.changes:
+            show_notes(wanted, output)
     if session.run_folder is not None:
         session.run_folder.write(MIGRATING, f"{request.migration}\n")
     tried = try_seconds is not None and bool(wanted.changes)
@@ -248,6 +251,13 @@ def _end_of_trial(session: Session, migration: str, seconds: float, no_block: bo
         return True
     output.complain("The migration was not confirmed, and is rolled back; `journalctl -t cgroup-layering` says more.")
     return False
+
+
+def _tell_refused(wanted: Plan, request: Request, output: Output) -> None:
+    """Without a question nobody may have seen the refusals; those about rules on cgroups are worth a word each."""
+    for service in wanted.refused:
+        if service.unit not in request.named and service.reasons[0].code == PATH_RULE:
+            output.say(f"refused ({PATH_RULE}): {service.reasons[0].sentence}")
 
 
 def _ask(wanted: Plan, output: Output) -> None:

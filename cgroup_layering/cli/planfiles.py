@@ -30,13 +30,23 @@ def write_plan_file(path: Path, document: Mapping[str, object]) -> None:
         raise PlanFileError(path, (error.strerror or str(error)).lower()) from error
 
 
+def _check_trust(path: Path, facts: os.stat_result) -> None:
+    """What is applied without a question must come from whoever applies it, or from root."""
+    if facts.st_uid not in (0, os.geteuid()):
+        raise PlanFileError(path, f"it belongs to the user with the id {facts.st_uid}, not to root")
+    if facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise PlanFileError(path, "others than its owner may write to it")
+
+
 def read_plan_file(path: Path) -> Saved:
-    """What a plan's file says. Raises PlanFileError."""
+    """What a plan's file says. Raises PlanFileError, also where others could have written it."""
     try:
         # Not to wait for ever for the other end of a FIFO.
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            facts = os.fstat(file.fileno())
+            if not stat.S_ISREG(facts.st_mode):
                 raise PlanFileError(path, "it is not a regular file")
+            _check_trust(path, facts)
             data = file.read(SIZE_LIMIT + 1)
     except OSError as error:
         raise PlanFileError(path, (error.strerror or str(error)).lower()) from error

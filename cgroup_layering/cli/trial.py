@@ -7,18 +7,20 @@ import contextlib
 import select
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 
 from cgroup_layering.cli.session import Session
+from cgroup_layering.effective.readback import read_properties
+from cgroup_layering.effective.settings import PROPERTIES
 from cgroup_layering.errors import CgroupLayeringError
 from cgroup_layering.model import OwnFiles, ServicePlan
 from cgroup_layering.moving import run_jobs
 from cgroup_layering.output.tables import Output
 from cgroup_layering.removal import remove_files
 from cgroup_layering.runfolder import RunFolder
-from cgroup_layering.systemd.manager import UNIT, Manager
-from cgroup_layering.transaction import FileTransaction, Outcome, read_back_slices
+from cgroup_layering.systemd.manager import SLICE, UNIT, Manager
+from cgroup_layering.transaction import FileTransaction, Outcome, read_back_slices, undo_units
 from cgroup_layering.trying import (
     CONFIRMED,
     ROLLED_BACK,
@@ -37,6 +39,8 @@ _JOB_SECONDS = 30.0
 _SCRIPT_SECONDS = 900.0
 """How long the script may take: it restarts services."""
 WORD = "confirm"
+_Settings = Mapping[str, Mapping[str, object]]
+"""Settings by unit and key."""
 
 
 class End(StrEnum):
@@ -106,17 +110,22 @@ def confirm(session: Session) -> Outcome:
         raise NoTry(ROLLED_BACK in names)
     own = [one for one in session.store.own().values() if one.migration == migration and one.complete]
     waiting = [one for one in own if one.slice_file.is_relative_to(RUN)]
-    outcome = _copy(session, session.manager, waiting)
+    before = _seen(session.manager, waiting)
+    outcome = _copy(session, session.manager, waiting, before)
     run_folder.write(CONFIRMED, f"{migration}\n")
     disarm(session, migration)
     for one in waiting:
         if one.unit not in outcome.failed:
             remove_files(session.store, one.unit, one.layer, (RUN,))
     session.manager.reload()
+    # What counts is what holds without the files of the try.
+    kept = [one for one in waiting if one.unit not in outcome.failed]
+    for unit, keys in _differences({one.unit: before[one.unit] for one in kept}, _seen(session.manager, kept)).items():
+        outcome.failed[unit] = f"{unit} is not as it was on trial: {', '.join(keys)}."
     return outcome
 
 
-def _copy(session: Session, manager: Manager, waiting: list[OwnFiles]) -> Outcome:
+def _copy(session: Session, manager: Manager, waiting: list[OwnFiles], before: _Settings) -> Outcome:
     outcome = Outcome()
     transaction = FileTransaction(session.store, ETC)
     try:
@@ -129,7 +138,33 @@ def _copy(session: Session, manager: Manager, waiting: list[OwnFiles]) -> Outcom
         raise
     outcome.written = [one.unit for one in waiting]
     read_back_slices({one.unit: one.layer for one in waiting}, transaction, manager, outcome)
+    differing = _differences(before, _seen(manager, waiting))
+    for unit, keys in differing.items():
+        outcome.failed.setdefault(
+            unit, f"{unit} would not be as it was on trial ({', '.join(keys)}); its files in {ETC} were removed again."
+        )
+    undo_units(transaction, manager, outcome, differing)
     return outcome
+
+
+def _seen(manager: Manager, own: Iterable[OwnFiles]) -> _Settings:
+    """All settings of the services and of their layers, by unit."""
+    own = tuple(own)
+    services = read_properties(manager, [one.unit for one in own])
+    layers = manager.properties([one.layer for one in own], SLICE, PROPERTIES)
+    return {
+        one.unit: services[one.unit] | {f"{key} of the layer": value for key, value in layers[one.layer].items()}
+        for one in own
+    }
+
+
+def _differences(before: _Settings, after: _Settings) -> dict[str, list[str]]:
+    """The keys that are not the same any more, of each unit that has such."""
+    found = {
+        unit: sorted(key for key in was.keys() | after[unit].keys() if was.get(key) != after[unit].get(key))
+        for unit, was in before.items()
+    }
+    return {unit: keys for unit, keys in found.items() if keys}
 
 
 def wait(session: Session, migration: str, seconds: float, output: Output) -> End:

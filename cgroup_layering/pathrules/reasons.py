@@ -8,6 +8,8 @@ from collections.abc import Container, Iterator
 from cgroup_layering.model import Host, Reason, ServiceFacts
 from cgroup_layering.pathrules.stops import effects, named_layers, nft_sets, unseen_set
 
+PATH_RULE = "path-rule"
+
 
 def path_rules(facts: ServiceFacts, host: Host) -> tuple[Reason, bool] | None:
     """What a layer does to rules on the service's cgroup, and whether it weighs enough to refuse; None if nothing.
@@ -24,9 +26,9 @@ def path_rules(facts: ServiceFacts, host: Host) -> tuple[Reason, bool] | None:
             f"In its layer, {rule.tool} would {found[0].change} {facts.unit}: {rule.place}: {rule.text}{more}. "
             f"It must {found[0].instead} then."
         )
-        return Reason("path-rule", text), facts.own is None
+        return Reason(PATH_RULE, text), facts.own is None
     text = unseen_set(facts, host.path_rules, host.version)
-    return (Reason("path-rule", text), facts.own is None and not host.path_rules.live) if text else None
+    return (Reason(PATH_RULE, text), facts.own is None and not host.path_rules.live) if text else None
 
 
 def host_notes(host: Host) -> tuple[Reason, ...]:

@@ -118,6 +118,23 @@ def test_names_that_are_none(name: str) -> None:
             parse(json.dumps(bad), PATH)
 
 
+def test_files_that_others_may_have_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "plan.json"
+    write_plan_file(path, document(planned(facts())))
+    for mode in (0o620, 0o602):
+        path.chmod(mode)
+        with pytest.raises(PlanFileError, match="others than its owner may write"):
+            read_plan_file(path)
+    path.chmod(0o640)
+    assert read_plan_file(path).words == taken(planned(facts())).words
+    if os.geteuid() == 0:
+        os.chown(path, 4242, -1)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: 4242)
+    with pytest.raises(PlanFileError, match=r"belongs to the user with the id \d+, not to root"):
+        read_plan_file(path)
+
+
 def test_files_that_cannot_be_read_or_written(tmp_path: Path) -> None:
     good = tmp_path / "plan.json"
     write_plan_file(good, document(planned(facts())))
