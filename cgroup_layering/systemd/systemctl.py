@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from cgroup_layering.errors import CgroupLayeringError
 
+_TOOL_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 _PROBE = "Slice=system.slice"
 _PROBED = "Cannot set property Slice"
 
@@ -48,10 +49,11 @@ def set_properties(unit: str, words: Iterable[str], runtime: bool, timeout: floa
 def _set_property(unit: str, words: Iterable[str], runtime: bool, timeout: float) -> str | None:
     """What systemctl complained of, or None where all went well."""
     command = ["systemctl", "set-property", "--no-ask-password", *(["--runtime"] if runtime else []), "--", unit]
-    environment = {**os.environ, "LC_ALL": "C.UTF-8", "SYSTEMD_COLORS": "0", "SYSTEMD_LOG_LEVEL": "info"}
+    # Not the caller's PATH: it should not decide what root runs here.
+    forced = {"PATH": _TOOL_PATH, "LC_ALL": "C.UTF-8", "SYSTEMD_COLORS": "0", "SYSTEMD_LOG_LEVEL": "info"}
     try:
         done = subprocess.run(
-            [*command, *words], check=False, capture_output=True, text=True, timeout=timeout, env=environment
+            [*command, *words], check=False, capture_output=True, text=True, timeout=timeout, env=os.environ | forced
         )
     except subprocess.TimeoutExpired:
         return f"systemctl did not set the properties of {unit} within {timeout:g} s"
