@@ -8,17 +8,17 @@ import signal
 import sys
 from typing import NoReturn
 
-from cgroup_layering.errors import CgroupLayeringError, ExitCode
+from cgroup_layering.errors import CgroupLayeringError, ExitCode, Interrupted
 
 
 def _interrupt(number: int, _frame: object) -> NoReturn:
     """Let a running transaction undo itself before the process ends."""
-    raise KeyboardInterrupt(signal.Signals(number).name)
+    raise Interrupted(number)
 
 
 def main() -> NoReturn:
     """Run the command line; every expected error becomes a sentence on stderr and an exit code."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, _interrupt)
     # Files get their modes explicitly; nothing else may come out wider than this.
     os.umask(0o022)
@@ -34,9 +34,9 @@ def main() -> NoReturn:
         # The reader of our output has gone; Python would complain again when it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
-    except KeyboardInterrupt as error:
-        number = getattr(signal, str(error), signal.SIGINT)
-        _fail("Interrupted.", "`cgroup-layering status` shows what is layered and what is pending.", 128 + number)
+    except Interrupted as error:
+        hint = "`cgroup-layering status` shows what is layered and what is pending."
+        _fail("Interrupted.", hint, 128 + error.number)
     except Exception as error:
         import click
 

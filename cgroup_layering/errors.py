@@ -31,6 +31,17 @@ class CgroupLayeringError(Exception):
     hint: str = ""
 
 
+class Interrupted(BaseException):
+    """A signal asks the program to end; on its way up it lets transactions undo themselves.
+
+    Not a KeyboardInterrupt: click would turn that into its Abort, which means that nothing was changed.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
 class NotPrivileged(CgroupLayeringError):
     """The caller lacks the rights that the command needs."""
 

@@ -51,7 +51,7 @@ def root(tmp_path: Path) -> Path:
 def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
     """Run the program here: a process of its own for each would take most of the time of all unit tests."""
     argv = ["cgroup-layering", *map(str, words)]
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
     umask = os.umask(0o022)
     os.umask(umask)
     out, err = io.StringIO(), io.StringIO()
@@ -449,3 +449,20 @@ def test_a_rule_in_an_image_that_names_a_service(root: Path) -> None:
     done = run("enable", "hello", "--ignore-path-rules", f"--root={root}")
     assert done.returncode == 0 and "note (path-rule)" in done.stderr
     assert (root / ETC / "system-hello.service.slice").exists()
+
+
+SIGNALLED = """
+import os, sys
+from cgroup_layering import __main__
+from cgroup_layering.cli import explain
+explain.command.callback = lambda **_: os.kill(os.getpid(), int(sys.argv.pop()))
+__main__.main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_is_no_abort_with_nothing_changed(number: signal.Signals) -> None:
+    program = SIGNALLED.replace("sys.argv.pop()", str(int(number)))
+    done = subprocess.run([sys.executable, "-c", program, "explain"], check=False, capture_output=True, text=True)
+    assert done.returncode == 128 + number, done.stderr
+    assert "Interrupted." in done.stderr and "nothing was changed" not in done.stderr
