@@ -9,6 +9,7 @@ from cgroup_layering.model import Host, Reason, ServiceFacts
 from cgroup_layering.pathrules.stops import effects, named_layers, nft_sets, unseen_set
 
 PATH_RULE = "path-rule"
+"""The code of the refusals."""
 
 
 def path_rules(facts: ServiceFacts, host: Host) -> tuple[Reason, bool] | None:
@@ -26,9 +27,9 @@ def path_rules(facts: ServiceFacts, host: Host) -> tuple[Reason, bool] | None:
             f"In its layer, {rule.tool} would {found[0].change} {facts.unit}: {rule.place}: {rule.text}{more}. "
             f"It must {found[0].instead} then."
         )
-        return Reason(PATH_RULE, text), facts.own is None
+        return Reason("path-rule", text), facts.own is None
     text = unseen_set(facts, host.path_rules, host.version)
-    return (Reason(PATH_RULE, text), facts.own is None and not host.path_rules.live) if text else None
+    return (Reason("path-rule", text), facts.own is None and not host.path_rules.live) if text else None
 
 
 def host_notes(host: Host) -> tuple[Reason, ...]:
