@@ -102,13 +102,17 @@ class RunFolder:
             return file.read(_SIZE_LIMIT).decode(errors="replace").strip()
 
     def remove(self, *names: str) -> None:
-        """Remove files that may be there."""
+        """Remove files that may be there. Raises RunFolderError."""
         for name in names:
-            with contextlib.suppress(FileNotFoundError):
+            try:
                 os.unlink(name, dir_fd=self._fd)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise RunFolderError(self.path / name, (error.strerror or str(error)).lower()) from error
 
     def lock(self, patience: float = PATIENCE, waiting: Callable[[str], object] = lambda _holder: None) -> None:
-        """Hold the lock until `unlock` or the end of the process; wait `patience` seconds for it. Raises Locked.
+        """Hold the lock until `unlock` or the end of the process; wait `patience` seconds. May raise Locked.
 
         `waiting` is called once, with the words of who holds it.
         """
@@ -129,8 +133,9 @@ class RunFolder:
                 told = True
             time.sleep(_POLL)
         words = " ".join(("cgroup-layering", *sys.argv[1:]))[: _SIZE_LIMIT - 64]
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{words} (process {os.getpid()})\n".encode(errors="surrogateescape"), 0)
+        with contextlib.suppress(OSError):  # who holds it is told to others; a full /run can't take that
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{words} (process {os.getpid()})\n".encode(errors="surrogateescape"), 0)
         self._lock = descriptor
 
     def unlock(self) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -130,12 +131,16 @@ def command(
     try:
         outcome, rehomed = _carry_out(session, wanted, host, rehome, gate, options, output)
     except BaseException:
+        left = _is_left(session, request.migration)
         if tried:
             trial.leave(session, request.migration, output)
+        elif left:
+            output.complain("Files of this migration are left: `rollback` removes them, `migrate` goes on with it.")
+        if not left:
+            with contextlib.suppress(CgroupLayeringError):  # it must not hide the error
+                _forget(session)
         raise
-    finally:
-        if session.run_folder is not None:
-            session.run_folder.remove(MIGRATING)
+    _forget(session)
     migration = request.migration if wanted.changes else None
     show_outcome(outcome, output, "Layered", migration=migration, **rehomed_json(rehomed))
     tell_rehomed(rehomed, output)
@@ -229,6 +234,20 @@ def _carry_out(
         )
         outcome = layerer.run(wanted, host, options["now"], not options["no_reload"])
         return outcome, moving.finish()
+
+
+def _is_left(session: Session, migration: str) -> bool:
+    """Whether there are files of the migration: what could not be undone either, or was cut off behind the writes."""
+    try:
+        return any(files.migration == migration for files in session.store.own().values())
+    except CgroupLayeringError:
+        return True
+
+
+def _forget(session: Session) -> None:
+    """No migration is under way: the next one has an id of its own."""
+    if session.run_folder is not None:
+        session.run_folder.remove(MIGRATING)
 
 
 def _undo(session: Session, migration: str, tried: bool, outcome: Outcome, timeout: float, output: Output) -> ExitCode:

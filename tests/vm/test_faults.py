@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from tests.vm.faults.kinds import OUTSIDE
+from tests.vm.faults.runs import Series
 from tests.vm.guest.strikes import STRIKES
 from tests.vm.machine import GUEST, Machine
 
@@ -67,3 +69,14 @@ def test_ended_at_every_step(struck: Machine) -> None:
 def test_struck_from_outside(struck: Machine, fault: str) -> None:
     results = strike(struck, fault, "--first=9", "--step=12")
     assert results and [one for one in results if one["problems"]] == []
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("fault", OUTSIDE)
+def test_cut_off(struck: Machine, fault: str) -> None:
+    """ssh and power, really cut at a random moment; a try is taken back without anybody's help."""
+    series = Series(struck.suite)
+    series.prepare()
+    result = series.outside(fault, OUTSIDE[fault], 0)
+    struck.forget_connection()
+    assert result["problems"] == []

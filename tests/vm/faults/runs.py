@@ -83,6 +83,7 @@ class Series:
             text = (SCRIPTS / script).read_text()
             self.guest(f"mkdir -p {GUEST} && printf %s {shlex.quote(text)} >{GUEST}/{script}")
         if "before-faults" in self.guest("ls /root"):
+            self.guest("cgroup-layering rollback --now --quiet")  # of a series that was broken off
             return
         for unit in UNITS:
             self.guest(f"printf %s {shlex.quote(SERVICE)} >/etc/systemd/system/{unit}")
@@ -145,7 +146,9 @@ class Series:
         )
         time.sleep(moment)
         if how.power:
-            subprocess.run([LAB, "virsh", "reset", f"cgroup-layering_{self.suite}"], check=True, capture_output=True)
+            subprocess.run(
+                [LAB, "virsh", "--", "reset", f"cgroup-layering_{self.suite}"], check=True, capture_output=True
+            )
         elif how.drop:
             self.network("-I")
             time.sleep(TRIAL)

@@ -44,6 +44,8 @@ METHODS = ("reload", "enqueue", "jobs", "properties", "reset_failed")
 NOTE = Path("/root/before-faults.json")
 LONGEST = 120.0
 SETTLES = 15.0
+MISSED = b" (missed)"
+"""Behind the name of a step at which the fault did not take: a file system that is in use can't be made read-only."""
 EARLY = 2
 """So many runs of a fault that strikes before the program begins: one with a rollback next, one with a migration."""
 SIGNALS = {"SIGKILL": signal.SIGKILL, "SIGTERM": signal.SIGTERM}
@@ -52,7 +54,7 @@ SIGNALS = {"SIGKILL": signal.SIGKILL, "SIGTERM": signal.SIGTERM}
 class Striker:
     """Counts steps, and does `strike` after the n-th."""
 
-    def __init__(self, number: int, strike: Callable[[], None]) -> None:
+    def __init__(self, number: int, strike: Callable[[], bool]) -> None:
         self.left = number
         self.strike = strike
 
@@ -64,15 +66,23 @@ class Striker:
             self.left -= 1
             if self.left == 0:
                 os.write(3, name.encode())
-                self.strike()
+                if not self.strike():
+                    os.write(3, MISSED)
             return result
 
         return wrapped
 
 
-def shell(text: str) -> None:
-    """Run shell lines; what they say is of no interest."""
-    subprocess.run(["sh", "-c", text], check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def shell(text: str) -> bool:
+    """Run shell lines; whether they succeeded. What they say is of no interest."""
+    nothing = subprocess.DEVNULL
+    return subprocess.run(["sh", "-c", text], check=False, stdout=nothing, stderr=nothing).returncode == 0
+
+
+def end(number: int) -> bool:
+    """Send this process a signal."""
+    os.kill(os.getpid(), number)
+    return True
 
 
 def struck(number: int, kind: str, words: list[str]) -> tuple[str, int, str]:
@@ -85,7 +95,7 @@ def struck(number: int, kind: str, words: list[str]) -> tuple[str, int, str]:
     pid = os.fork()
     if pid == 0:
         os.dup2(writing, 3)
-        striker = Striker(number, lambda: shell(strike.strike) if strike else os.kill(os.getpid(), SIGNALS[kind]))
+        striker = Striker(number, lambda: shell(strike.strike) if strike else end(SIGNALS[kind]))
         if strike is not None and strike.early:
             os.write(3, b"early")
             striker.left = 0
@@ -215,6 +225,8 @@ def one(
     problems = [] if name != "hangs" else ["it hangs"]
     if "Traceback" in said or (code > 0 and not said):
         problems.append(f"it says {said[-800:]!r}")
+    if kind == "SIGTERM" and name and code != 128 + signal.SIGTERM:
+        problems.append("it does not say that it was interrupted")
     if strike is not None and strike.fails and code == 0:
         problems.append("it did not fail")
     problems += faults(before, plain, layered=True) if code == 0 else valid(plain)

@@ -10,6 +10,7 @@ TARGET = "/etc/systemd/system"
 _MOUNT = f"""rm -rf /root/kept && cp -a {TARGET}/. /root/kept
 {{mount}}
 cp -a /root/kept/. {TARGET}/ && systemctl daemon-reload"""
+_NO_ROOM = f"test $(df --output=avail {TARGET} | tail -n 1) = 0"
 _TMPFS = _MOUNT.format(mount=f"mount -t tmpfs -o size=2m,mode=755 small {TARGET}")
 _AWAY = f"umount {TARGET} || umount -l {TARGET}; systemctl daemon-reload"
 _LINEAR, _ERROR = "0 32768 linear $(cat /root/loop) 0", "0 32768 error"
@@ -50,7 +51,7 @@ STRIKES: Mapping[str, Strike] = {
     "clock-ahead": Strike("the clock jumps a day ahead", "date -s '+1 day'", "date -s '-1 day'"),
     "clock-back": Strike("the clock jumps a day back", "date -s '-1 day'", "date -s '+1 day'"),
     "etc-full": Strike(
-        "ENOSPC on /etc", f"head -c 4M /dev/zero >{TARGET}/filler", f"rm {TARGET}/filler", _TMPFS, _AWAY
+        "ENOSPC on /etc", f"head -c 4M /dev/zero >{TARGET}/filler; {_NO_ROOM}", f"rm {TARGET}/filler", _TMPFS, _AWAY
     ),
     "etc-inodes": Strike(
         "no inodes left on /etc",
@@ -85,7 +86,8 @@ STRIKES: Mapping[str, Strike] = {
         "systemd refuses Reload (ReloadLimitBurst=)",
         f"mkdir -p $(dirname {_LIMIT}) && printf '[Manager]\\nReloadLimitIntervalSec=1h\\nReloadLimitBurst=1\\n' "
         f">{_LIMIT} && systemctl daemon-reexec && systemctl daemon-reload",
-        f"rm {_LIMIT}; rmdir $(dirname {_LIMIT}); systemctl daemon-reexec",
+        # The limit is one of daemon-reexec too; SIGTERM does that without asking it.
+        f"rm {_LIMIT}; rmdir $(dirname {_LIMIT}); kill -TERM 1; sleep 5",
         early=True,
         fails=True,
     ),
