@@ -116,7 +116,11 @@ class RunFolder:
 
         `waiting` is called once, with the words of who holds it.
         """
-        descriptor = os.open(self._name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=self._fd)
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            descriptor = os.open(self._name, flags, 0o600, dir_fd=self._fd)
+        except OSError as error:
+            raise RunFolderError(self.path / self._name, (error.strerror or str(error)).lower()) from error
         deadline = time.monotonic() + patience
         told = False
         while True:
