@@ -18,7 +18,7 @@ JOBS ?= 2
 # Folders that have tests; those on a bus of their own need a session bus to start from.
 UNIT := $(sort $(patsubst %/,%,$(dir $(wildcard tests/unit/test_*.py tests/corpus/test_*.py tests/bus/test_*.py))))
 
-.PHONY: help setup lint unit directives deb deb-check demo bench fidelity vm-test test test-all clean
+.PHONY: help setup lint unit directives deb deb-check demo bench fidelity faults vm-test test test-all clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; \
@@ -63,6 +63,9 @@ bench: deb ## measure speed and size in a VM against their bounds; SUITES=forky 
 
 fidelity: setup ## write docs/reference/fidelity.md from what `make test-all` left in build/fidelity-*.json
 	@$(PYTHON) -m tests.vm.fidelity.page
+
+faults: setup ## write docs/reference/faults.md from what `python -m tests.vm.faults.runs` left in build/faults
+	@$(PYTHON) -m tests.vm.faults.page
 
 vm-test: deb ## the tests on VMs of all releases
 	@SUITES="$(or $(SUITES),$(ALL_SUITES))" $(PYTHON) vagrant/test $(DEB)

@@ -135,7 +135,7 @@ class Series:
         then = "nothing" if how.trial else ("rollback", "migrate")[number % 2]
         words = ["cgroup-layering", *WORDS, *([f"--try={TRIAL}"] if how.trial else [])]
         alone = ("-o", "ControlPath=none", "-o", "ControlMaster=no", "-tt")
-        moment = round(random.uniform(1.5, 14.0 if how.trial else 7.5), 1)  # noqa: S311
+        moment = round(random.uniform(3.0, 14.0 if how.trial else 9.0), 1)  # noqa: S311
         boot = self.guest("cat /proc/sys/kernel/random/boot_id")
         client = subprocess.Popen(
             self.ssh(shlex.join(words), *alone),

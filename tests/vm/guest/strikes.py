@@ -11,13 +11,8 @@ _MOUNT = f"""rm -rf /root/kept && cp -a {TARGET}/. /root/kept
 {{mount}}
 cp -a /root/kept/. {TARGET}/ && systemctl daemon-reload"""
 _NO_ROOM = f"test $(df --output=avail {TARGET} | tail -n 1) = 0"
-_TMPFS = _MOUNT.format(mount=f"mount -t tmpfs -o size=2m,mode=755 small {TARGET}")
+_TMPFS = _MOUNT.format(mount=f"mount -t tmpfs -o size=2m,nr_inodes=500,mode=755 small {TARGET}")
 _AWAY = f"umount {TARGET} || umount -l {TARGET}; systemctl daemon-reload"
-_LINEAR, _ERROR = "0 32768 linear $(cat /root/loop) 0", "0 32768 error"
-_SWAP = 'dmsetup suspend --noflush eio && dmsetup load eio --table "{table}" && dmsetup resume eio'
-_DISK = f"""truncate -s 16M /root/eio.img && mkfs.ext4 -q -F /root/eio.img
-losetup -f --show /root/eio.img >/root/loop && dmsetup create eio --table "{_LINEAR}"
-mount /dev/mapper/eio {TARGET}"""
 _LIMIT = "/etc/systemd/system.conf.d/limit.conf"
 _HANG = "/run/systemd/system/fault-a.service.d/hang.conf"
 
@@ -55,29 +50,34 @@ STRIKES: Mapping[str, Strike] = {
     ),
     "etc-inodes": Strike(
         "no inodes left on /etc",
-        f"mount -o remount,nr_inodes=$(df --output=iused {TARGET} | tail -n 1) {TARGET}",
-        f"mount -o remount,nr_inodes=9999 {TARGET}",
+        f"n=0; while true >{TARGET}/filler$n; do n=$((n + 1)); done; test $n -gt 0",
+        f"rm {TARGET}/filler*",
         _TMPFS,
         _AWAY,
     ),
     "etc-readonly": Strike(
         "EROFS on /etc", f"mount -o remount,ro {TARGET}", f"mount -o remount,rw {TARGET}", _TMPFS, _AWAY
     ),
-    "etc-broken": Strike(
-        "EIO on /etc (dm-error below ext4)",
-        _SWAP.format(table=_ERROR),
-        f"{_SWAP.format(table=_LINEAR)}; umount {TARGET} || umount -l {TARGET}; "
-        f"e2fsck -fy /dev/mapper/eio >/dev/null 2>&1; mount /dev/mapper/eio {TARGET}; rmdir {TARGET}/lost+found; "
-        "systemctl daemon-reload",
-        _MOUNT.format(mount=f"{_DISK} && rmdir {TARGET}/lost+found"),
-        f"{_AWAY}; dmsetup remove eio; losetup -d $(cat /root/loop); rm /root/eio.img",
-    ),
     "run-full": Strike(
         "ENOSPC on /run, where systemd refuses to reload",
         "mount -o remount,size=$(($(df --output=used /run | tail -n 1) + 8))k /run",
         "mount -o remount,size=20% /run",
     ),
-    "run-readonly": Strike("EROFS on /run", "mount -o remount,ro /run", "mount -o remount,rw /run"),
+    "run-inodes": Strike(
+        "no inodes left on /run",
+        "mount -o remount,nr_inodes=$(($(df --output=iused /run | tail -n 1) + 50)) /run; "
+        "n=0; while true >/run/filler$n; do n=$((n + 1)); done; test $n -gt 0",
+        "mount -o remount,nr_inodes=819200 /run; rm /run/filler*",
+    ),
+    "run-readonly": Strike(
+        "EROFS on /run",  # before the begin: the lock is open for writing then
+        "mount -o remount,bind,ro /run",
+        "mount -o remount,bind,rw /run",
+        "mount --bind /run /run",
+        "umount /run || umount -l /run",
+        early=True,
+        fails=True,
+    ),
     "var-readonly": Strike(
         "EROFS on /var", "mount -o remount,bind,ro /var", "mount -o remount,bind,rw /var", "mount --bind /var /var",
         "umount /var || umount -l /var",
