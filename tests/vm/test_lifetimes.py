@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator
 
 import pytest
 
-from tests.vm.machine import GUEST, Machine
+from tests.vm.machine import GUEST, TOP, Machine
 
 pytestmark = pytest.mark.on("bookworm", "forky")
 
@@ -230,6 +231,12 @@ def test_the_timer_is_there_and_its_service_works(fresh: Machine, hello: Machine
     fresh.tool_ok("lifetime", "hello", "charged=1G")
     fresh.ok("systemctl start cgroup-layering-reap.service")
     assert not exists(fresh), fresh.ok("journalctl -u cgroup-layering-reap -n 20 --no-pager")
-    score = fresh.ok("systemd-analyze security --no-pager cgroup-layering-reap.service | tail -n 1")
-    print(f"{fresh.suite}: {score}")
-    assert float(score.split(":")[1].split()[0]) < 5.0, score
+
+
+def test_the_units_are_as_closed_as_their_manual_pages_say(fresh: Machine) -> None:
+    for name in ("cgroup-layering-reap", "cgroup-layering-monitor"):
+        page = " ".join((TOP / f"docs/reference/{name}.8.md").read_text().split())
+        (stated,) = re.findall(r"an exposure of ([0-9.]+) at most", page)
+        told = fresh.ok(f"systemd-analyze security --no-pager {name}.service | tail -n 1")
+        print(f"{fresh.suite}: {told}")
+        assert float(told.split(":")[1].split()[0]) <= float(stated), told
