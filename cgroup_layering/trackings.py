@@ -118,6 +118,12 @@ def losses(facts: ServiceFacts, host: Host, off: bool) -> list[Reason]:
     if loses_oom_policy(facts, off):
         text = f"OOMPolicy={facts.oom_policy} of {unit} has no effect in `service` tracking: systemd sees no OOM kill."
         found.append(Reason("oom-policy", text))
+    elif not off:
+        text = (
+            f"An OOM kill in {unit} leaves no line of systemd's in the journal in `service` tracking, and Result= does "
+            f"not say oom-kill; OOMPolicy={facts.oom_policy} itself holds."
+        )
+        found.append(Reason("oom-policy", text))
     for name in (facts.parent, *ancestors(facts.parent)) if not off else ():
         if name in host.oom_kill_units:
             key = host.oom_kill_units[name]

@@ -104,7 +104,9 @@ NOTES = (
         ),
         means=(
             "A refusal if the service was named with --tracking service and without --accept-oom-policy-loss; a note "
-            "if the loss was accepted, or if the service was not named and gets *instance*."
+            "if the loss was accepted, or if the service was not named and gets *instance*. With OOMPolicy=continue "
+            "it is always a note: what is left lives on in either tracking, but systemd's line about the kill is "
+            "missing in the journal, and Result= does not say oom-kill."
         ),
         remedy=("Use *instance* tracking where OOMPolicy= matters, or set OOMPolicy=continue. See *risk-oom-policy*."),
         sources=('systemd.service(5), "OOMPolicy="',),

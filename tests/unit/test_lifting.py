@@ -266,7 +266,9 @@ def test_what_service_tracking_costs() -> None:
     assert [note.code for note in found.notes] == ["status-memory", "oom-policy", "oomd"]
     assert "-.slice has ManagedOOMSwap=kill" in found.notes[2].sentence
     quiet = facts("OOMPolicy=continue")
-    assert [note.code for note in lift(quiet, host(quiet), SERVICE).notes] == ["status-memory"]
+    silent = lift(quiet, host(quiet), SERVICE).notes
+    assert [note.code for note in silent] == ["status-memory", "oom-policy"]
+    assert "no line of systemd's in the journal" in silent[1].sentence and "continue itself holds" in silent[1].sentence
     assert lift(service, host(service, oom_kill_units={"-.slice": "ManagedOOMSwap"}), None).notes == ()
 
 
