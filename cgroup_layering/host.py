@@ -18,7 +18,7 @@ from cgroup_layering.offline import aliases_of, enabled_instances, installed_ver
 from cgroup_layering.own import without_ours
 from cgroup_layering.rooted import StoreError
 from cgroup_layering.store import Store
-from cgroup_layering.systemd import live
+from cgroup_layering.systemd import live, oomd
 from cgroup_layering.systemd.manager import Manager
 from cgroup_layering.unitfile import Setting, UnitFileError, parse, read_text
 from cgroup_layering.unitpaths import ETC, Listings, below, drop_ins, fragment, is_masked, lookup_dirs
@@ -96,7 +96,7 @@ class Reader:
             services=services,
             aliases=states.aliases,
             concurrency_slices=live.concurrency_slices(manager, parents, version),
-            oom_kill_units=live.oom_kill_units(manager, parents),
+            oom_kill_units=oomd.kill_slices(manager, parents, self.store.root),
             caller_units=live.caller_units(),
         )
         if not manager.default_memory_accounting():

@@ -176,6 +176,7 @@ class Host:
     aliases: Mapping[str, str] = field(default_factory=dict)
     concurrency_slices: frozenset[str] = frozenset()
     oom_kill_units: Mapping[str, str] = field(default_factory=dict)
+    """Slices below which systemd-oomd chooses whom to kill, and the setting (with its value) that says so."""
     caller_units: frozenset[str] = frozenset()
     online: bool = True
     path_rules: PathRules | None = None

@@ -126,8 +126,8 @@ def losses(facts: ServiceFacts, host: Host, off: bool) -> list[Reason]:
         found.append(Reason("oom-policy", text))
     for name in (facts.parent, *ancestors(facts.parent)) if not off else ():
         if name in host.oom_kill_units:
-            key = host.oom_kill_units[name]
-            text = f"{unit} is no candidate of systemd-oomd in `service` tracking, though {name} has {key}=kill."
+            setting = host.oom_kill_units[name]
+            text = f"{unit} is no candidate of systemd-oomd in `service` tracking, though {name} has {setting}."
             found.append(Reason("oomd", text))
             break
     return found

@@ -116,7 +116,7 @@ NOTES = (
         Kind.NOTE,
         summary=(
             "In *service* tracking the service is no candidate of systemd-oomd(8), though a slice above it has "
-            "ManagedOOM...=kill."
+            "ManagedOOM...=kill or OOMRules=."
         ),
         means="(Debian 12's systemd-oomd package sets that on -.slice.)",
         matters="Others may be killed in its place.",

@@ -17,8 +17,9 @@ CODE = Code(
     level=Level.NOTE,
     summary="systemd-oomd can kill layered services.",
     means=(
-        "A slice above layered services has ManagedOOMSwap=kill or ManagedOOMMemoryPressure=kill, so "
-        "systemd-oomd(8) chooses among what is below it. Debian 12's systemd-oomd package sets that on *-.slice*."
+        "A slice above layered services has ManagedOOMSwap=kill, ManagedOOMMemoryPressure=kill or OOMRules= with a "
+        "rule set whose action is not kill-all, so systemd-oomd(8) chooses among what is below it. Debian 12's "
+        "systemd-oomd package sets the first on *-.slice*."
     ),
     matters=(
         "In *instance* tracking services are chosen as before. In *service* tracking a service is no candidate: it "
@@ -39,14 +40,14 @@ CODE = Code(
 def find(evidence: Evidence) -> Iterator[tuple[str, str]]:
     """The slices that have it, and which services below are no candidates."""
     kill = evidence.host.oom_kill_units
-    for name, key in kill.items():
+    for name, setting in kill.items():
         below = [
             own.unit
             for own, facts in evidence.layered
             if own.tracking is Tracking.SERVICE and name in (facts.parent, *ancestors(facts.parent))
         ]
         left = f"; no candidates are, for their `service` tracking, {', '.join(below)}" if below else ""
-        yield HOST, f"{name} has {key}=kill: systemd-oomd chooses among the services below it{left}."
+        yield HOST, f"{name} has {setting}: systemd-oomd chooses among the services below it{left}."
 
 
 CHECK = Check(CODE, find)

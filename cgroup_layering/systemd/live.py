@@ -11,7 +11,7 @@ from typing import cast
 
 from cgroup_layering.effective.settings import PROPERTIES
 from cgroup_layering.model import Reason, ServiceFacts
-from cgroup_layering.naming import ROOT_SLICE, ancestors, is_template, split_layer, template_of
+from cgroup_layering.naming import ancestors, is_template, split_layer, template_of
 from cgroup_layering.restarting import PROPAGATES
 from cgroup_layering.systemd.manager import SERVICE, SLICE, SOCKET, UNIT, Manager, UnitRow
 
@@ -210,22 +210,12 @@ def accept_templates(manager: Manager) -> dict[str, str]:
     }
 
 
-def _family(parents: Iterable[str]) -> list[str]:
+def family(parents: Iterable[str]) -> list[str]:
+    """The slices and those above them, each once."""
     found: dict[str, None] = {}
     for parent in parents:
         found.update(dict.fromkeys((parent, *ancestors(parent))))
     return list(found)
-
-
-def oom_kill_units(manager: Manager, parents: Iterable[str]) -> dict[str, str]:
-    """Slices among `parents` and above whose systemd-oomd setting is `kill`: slice to the directive."""
-    family = _family([*parents, ROOT_SLICE])
-    props = manager.properties(family, SLICE, ("ManagedOOMSwap", "ManagedOOMMemoryPressure"))
-    return {
-        name: next(key for key, value in props[name].items() if value == "kill")
-        for name in family
-        if "kill" in props[name].values()
-    }
 
 
 def concurrency_slices(manager: Manager, parents: Iterable[str], version: int) -> frozenset[str]:
@@ -233,9 +223,9 @@ def concurrency_slices(manager: Manager, parents: Iterable[str], version: int) -
     if version < 258:
         return frozenset()
     keys = ("ConcurrencyHardMax", "ConcurrencySoftMax", "ActivatingConcurrencyMax")
-    family = _family(parents)
-    props = manager.properties(family, SLICE, keys)
-    return frozenset(name for name in family if any(value not in _NO_LIMIT for value in props[name].values()))
+    above = family(parents)
+    props = manager.properties(above, SLICE, keys)
+    return frozenset(name for name in above if any(value not in _NO_LIMIT for value in props[name].values()))
 
 
 def caller_units(proc: Path = Path("/proc")) -> frozenset[str]:

@@ -98,7 +98,7 @@ class Case:
             services={self.unit: facts},
             online=bool(state),
             concurrency_slices=frozenset(self.said.get("concurrency", ())),
-            oom_kill_units=dict.fromkeys(self.said.get("oomd-kill", ()), "ManagedOOMSwap"),
+            oom_kill_units=dict.fromkeys(self.said.get("oomd-kill", ()), "ManagedOOMSwap=kill"),
         )
 
 

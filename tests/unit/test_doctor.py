@@ -193,7 +193,7 @@ def test_accounting_that_is_off_by_default(tmp_path: Path) -> None:
 
 
 def test_oomd_names_those_that_it_can_not_choose(tmp_path: Path) -> None:
-    kill = {"-.slice": "ManagedOOMSwap"}
+    kill = {"-.slice": "ManagedOOMSwap=kill"}
     place(tmp_path / "root", ours())
     evidence = live(tmp_path, service=running(), oom_kill_units=kill)
     assert sentences(examine(only("host-oomd"), evidence)).endswith("among the services below it.")

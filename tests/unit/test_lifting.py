@@ -262,14 +262,14 @@ def test_what_service_tracking_costs() -> None:
     service = facts("Slice=a-b.slice")
     refusal = lift(service, host(service), SERVICE).refusal
     assert refusal is not None and refusal.code == "oom-policy" and ACCEPT in refusal.sentence
-    found = lift(service, host(service, oom_kill_units={"-.slice": "ManagedOOMSwap"}), SERVICE, accepted=True)
+    found = lift(service, host(service, oom_kill_units={"-.slice": "ManagedOOMSwap=kill"}), SERVICE, accepted=True)
     assert [note.code for note in found.notes] == ["status-memory", "oom-policy", "oomd"]
     assert "-.slice has ManagedOOMSwap=kill" in found.notes[2].sentence
     quiet = facts("OOMPolicy=continue")
     silent = lift(quiet, host(quiet), SERVICE).notes
     assert [note.code for note in silent] == ["status-memory", "oom-policy"]
     assert "no line of systemd's in the journal" in silent[1].sentence and "continue itself holds" in silent[1].sentence
-    assert lift(service, host(service, oom_kill_units={"-.slice": "ManagedOOMSwap"}), None).notes == ()
+    assert lift(service, host(service, oom_kill_units={"-.slice": "ManagedOOMSwap=kill"}), None).notes == ()
 
 
 def test_other_sections_are_not_looked_at() -> None:
