@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from tests.vm.fidelity import page
+from tests.vm.fidelity.groups import BATCHES, GROUPS, rows
 from tests.vm.fidelity.guest.kit import Behaviour, Difference, Run, named, normal
 from tests.vm.fidelity.matrix import Matrix, judge
-from tests.vm.fidelity.test_behaviours import BATCHES, GROUPS
 
 LOST = Difference(frozenset({"Result"}), "The result is lost.")
 
@@ -79,21 +79,39 @@ def test_behaviours_have_names_of_their_own_and_run_once() -> None:
     assert len(set(units)) == len(units), "two behaviours would work on one unit"
 
 
+POLICY = "OOMPolicy=stop, a child killed by the service's limit"
+
+
 def release(suite: str, verdict: str) -> dict[str, Any]:
     cells = {"instance": {"verdict": "pass", "sentence": ""}, "service": {"verdict": verdict, "sentence": "Lost."}}
-    return {"suite": suite, "systemd": 257, "kernel": "6.12", "behaviours": {"oom": {"OOMPolicy=stop": cells}}}
+    behaviours = {"oom": {POLICY: cells, "A behaviour of old": cells}}
+    return {"suite": suite, "systemd": 257, "kernel": "6.12", "behaviours": behaviours}
 
 
 def test_the_page_shows_every_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(page, "BUILD", tmp_path)
-    monkeypatch.setattr(page, "PAGE", tmp_path / "fidelity.md")
-    monkeypatch.setattr(page, "TOP", tmp_path)
-    assert page.main() == 1, "no release has been run"
-    for suite in page.SUITES:
-        (tmp_path / f"fidelity-{suite}.json").write_text(json.dumps(release(suite, "difference")))
+    for name, value in {"BUILD": tmp_path, "PAGE": tmp_path / "fidelity.md", "KEPT": tmp_path / "seen"}.items():
+        monkeypatch.setattr(page, name, value)
+    (tmp_path / "seen").mkdir()
+
+    def lines() -> list[str]:
+        return (tmp_path / "fidelity.md").read_text().splitlines()
+
     assert page.main() == 0
-    text = (tmp_path / "fidelity.md").read_text()
-    assert "| OOMPolicy=stop | = | ≠ (1) | = | ≠ (1) | = | ≠ (1) |" in text
-    assert "1. Lost." in text
+    assert f"| {POLICY} | not run | not run | not run | not run | not run | not run |" in lines()
+    (tmp_path / "fidelity-trixie.json").write_text(json.dumps(release("trixie", "difference")))
+    assert page.main() == 0
+    assert f"| {POLICY} | not run | not run | = | ≠ (1) | not run | not run |" in lines()
+    assert "1. Lost." in lines()
+    assert not any("of old" in line for line in lines()), "no test runs that any more"
+    (tmp_path / "fidelity-trixie.json").unlink()
     (tmp_path / "fidelity-forky.json").write_text(json.dumps(release("forky", "failed")))
-    assert page.main() == 1, "nothing is written of a run that failed"
+    assert page.main() == 1, "a fault is told"
+    assert f"| {POLICY} | not run | not run | = | ≠ (1) | = | ✗ (1) |" in lines(), "what ran before is kept"
+
+
+def test_the_page_is_what_the_tests_saw() -> None:
+    documents = [page.kept(suite) for suite in page.SUITES]
+    assert page.PAGE.read_text() == page.render(documents), "run `make fidelity`"
+    for document in documents:
+        for group, behaviours in document["behaviours"].items():
+            assert behaviours.keys() <= set(rows(group)), "`make fidelity` drops what no test runs any more"

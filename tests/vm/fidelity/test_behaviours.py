@@ -8,25 +8,12 @@ from typing import Any
 
 import pytest
 
-from tests.vm.fidelity.guest import delegation, filters, kinds, memory, oom, oomd, shares, views
+from tests.vm.fidelity.groups import BATCHES, GROUPS
 from tests.vm.fidelity.guest.kit import TRACKINGS, Behaviour
 from tests.vm.fidelity.matrix import Matrix, judge, push, run
 from tests.vm.machine import Machine
 
 pytestmark = pytest.mark.long
-
-GROUPS: dict[str, list[Behaviour]] = {
-    "oom": oom.BEHAVIOURS,
-    "memory": memory.BEHAVIOURS,
-    "shares": shares.BEHAVIOURS,
-    "filters": filters.BEHAVIOURS,
-    "kinds": kinds.BEHAVIOURS,
-    "delegation": delegation.BEHAVIOURS,
-    "oomd": oomd.BEHAVIOURS,
-    "views": views.BEHAVIOURS,
-}
-BATCHES = (("filters", "views", "kinds", "delegation"), ("shares", "oom", "memory", "oomd"))
-"""Groups that run in one machine, in this order: those that bend the whole host come last."""
 
 CASES = [
     pytest.param(batch, group, behaviour, tracking, id=f"{group}-{behaviour}-{tracking}")

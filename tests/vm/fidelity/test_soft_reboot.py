@@ -9,13 +9,13 @@ import time
 
 import pytest
 
+from tests.vm.fidelity.groups import SOFT_REBOOT
 from tests.vm.fidelity.guest.kit import OPTIONS, RUNS, TAGS, TRACKINGS
 from tests.vm.fidelity.matrix import FAILED, NOT_APPLICABLE, PASS, Matrix
 from tests.vm.machine import Machine
 
 pytestmark = pytest.mark.long
 
-NAME = "Soft-reboot: who survives, and the layers"
 SINCE = 255
 """SurviveFinalKillSignal= came one release after the soft-reboot itself."""
 
@@ -68,7 +68,7 @@ def test_soft_reboot(machine: Machine) -> None:
     version = int(machine.ok("systemctl --version").split()[1])
     if version < SINCE:
         for tracking in TRACKINGS:
-            matrix.record("kinds", NAME, tracking, NOT_APPLICABLE, f"systemd has it since {SINCE}.")
+            matrix.record("kinds", SOFT_REBOOT, tracking, NOT_APPLICABLE, f"systemd has it since {SINCE}.")
         return
     for tag in TAGS.values():
         machine.write(f"/etc/systemd/system/survivor-{tag}.service", SURVIVOR)
@@ -86,7 +86,7 @@ def test_soft_reboot(machine: Machine) -> None:
     soft_reboot(machine, units["plain"][1])
     after = {unit: look(machine, unit) for pair in units.values() for unit in pair}
     for tracking in TRACKINGS:
-        matrix.record("kinds", NAME, tracking, FAILED)
+        matrix.record("kinds", SOFT_REBOOT, tracking, FAILED)
     for run in RUNS:
         survivor, ordinary = units[run]
         assert after[survivor] == before[survivor], run
@@ -95,4 +95,4 @@ def test_soft_reboot(machine: Machine) -> None:
     assert machine.ok(layers) == cgroups, "the cgroups of the layers are the same ones"
     assert len(cgroups.splitlines()) == 4
     for tracking in TRACKINGS:
-        matrix.record("kinds", NAME, tracking, PASS)
+        matrix.record("kinds", SOFT_REBOOT, tracking, PASS)

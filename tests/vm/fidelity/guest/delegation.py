@@ -3,16 +3,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.vm.fidelity.guest.kit import TAGS, Behaviour, Observation, Run, nothing, read, sh
+from tests.vm.fidelity.guest.kit import TAGS, Behaviour, Observation, Run, nothing, read, sh, wait
 
 ONLY_INSTANCE = "The payload was promised the memory controller, so there is `instance` tracking alone."
 TREE = Path("/usr/local/lib/fidelity-tree")
 ROOT = Path("/var/tmp/fidelity-root")
 IMAGE = "localhost/fidelity:1"
 QUADLETS = Path("/etc/containers/systemd")
+USER = "fidelity"
+HOME = Path("/home") / USER
 GENERATOR = Path("/usr/lib/systemd/system-generators/podman-system-generator")
 
 # Moves itself into a leaf, hands the controllers on, bounds the other leaf, fills it with a process.
@@ -40,6 +43,8 @@ def prepare() -> None:
         target = ROOT / file.lstrip("/")
         target.parent.mkdir(parents=True, exist_ok=True)
         sh(["cp", "-L", file, str(target)])
+    if not HOME.exists():
+        sh(f"useradd --create-home --home-dir {HOME} {USER} && cp -r {ROOT} {HOME}/root && chown -R {USER} {HOME}/root")
     sh(f"tar -C {ROOT} -c . | podman --cgroup-manager=systemd import - {IMAGE}")
     if GENERATOR.exists():
         QUADLETS.mkdir(parents=True, exist_ok=True)
@@ -84,13 +89,33 @@ def quadlet(run: Run) -> Observation:
     unit = "quadlet-@V@.service"
     run.systemctl("start", unit)
     seen = run.state(unit)
-    seen["tree"] = {run.common(name): words for name, words in tree(run, unit).items() if words}
+    # Podman names the payload's cgroup after the container's id.
+    found = {re.sub(r"[0-9a-f]{64}", "ID", run.common(name)): words for name, words in tree(run, unit).items()}
+    seen["tree"] = {name: words for name, words in found.items() if words}
     sh("systemctl daemon-reload")
     seen["reloaded"] = run.state(unit)
     run.systemctl("restart", unit)
     seen["restarted"] = run.state(unit)
     run.systemctl("stop", unit)
     return seen | {"stopped": run.state(unit)}
+
+
+def rootless(run: Run) -> Observation:
+    """A container of an ordinary user in a delegated service, with limits that its runtime sets."""
+    unit = "rootless-@V@.service"
+    seen: Observation = {}
+    for verb in ("start", "restart"):
+        run.systemctl(verb, unit)
+        assert wait(lambda: "sleep" in run.commands(unit), 90), f"{unit}: no container"
+        seen[verb] = run.state(unit, "User")
+        seen[verb].pop("tasks left")
+        payloads = list(run.cgroup(unit).glob("libpod-payload-*"))
+        seen[verb]["limits"] = [[read(top / name) for name in ("memory.max", "pids.max")] for top in payloads]
+    sh("systemctl daemon-reload")
+    seen["reloaded"] = [[read(top / name) for name in ("memory.max", "pids.max")] for top in payloads]
+    seen["controllers"] = sorted(read(run.cgroup(unit) / "cgroup.controllers").split())
+    run.systemctl("stop", unit)
+    return seen | run.state(unit)
 
 
 def no_quadlet() -> str:
@@ -126,5 +151,19 @@ BEHAVIOURS = [
         layered=("quadlet-@V@.service",),
         only_instance=ONLY_INSTANCE,
         needs=no_quadlet,
+    ),
+    Behaviour(
+        "A rootless container in a delegated service",
+        {
+            # Podman remembers the runtime directory, so the runs have the same one.
+            "rootless-@V@.service": f"[Service]\nType=exec\nUser={USER}\nDelegate=yes\nMemoryMax=128M\n"
+            f"RuntimeDirectory={USER}\nEnvironment=XDG_RUNTIME_DIR=/run/{USER} HOME={HOME}\n"
+            "ExecStart=/usr/bin/podman --cgroup-manager=cgroupfs --storage-driver=vfs run --rm --replace "
+            "--name=fidelity --cgroups=split --network=none --memory=32m --pids-limit=9 --log-driver=none "
+            f"--rootfs {HOME}/root /usr/bin/sleep infinity\n"
+        },
+        rootless,
+        {"reloaded": [["33554432", "9"]]},
+        only_instance=ONLY_INSTANCE,
     ),
 ]

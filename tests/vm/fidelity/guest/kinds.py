@@ -363,7 +363,10 @@ BEHAVIOURS = [
     ),
     Behaviour(
         "RuntimeDirectoryPreserve=restart",
-        {"rundir-@V@.service": f"[Service]\nRuntimeDirectory=fidrundir-@V@\nRuntimeDirectoryPreserve=restart\n{SLEEP}"},
+        {
+            "rundir-@V@.service": "[Service]\nType=exec\nRuntimeDirectory=fidrundir-@V@\n"
+            f"RuntimeDirectoryPreserve=restart\n{SLEEP}"
+        },
         preserved,
         {"after restart": True, "after stop": False},
     ),

@@ -50,6 +50,7 @@ def layer_limit(run: Run, unit: str) -> None:
 def host_limit(run: Run, unit: str) -> None:
     """The host itself has little left: a file in a tmpfs takes what is free."""
     available = int(next(line for line in read(Path("/proc/meminfo")).splitlines() if "MemAvail" in line).split()[1])
+    sh(f"mount -o remount,size=100% {FILLER.parent}")
     sh(f"head -c {max(0, available - ROOM)}K /dev/zero >> {FILLER}")
 
 
@@ -72,10 +73,10 @@ UNNAMED = "systemd is not told of the OOM kill: the main process died of a signa
 UNSAID = "The journal has no line about the OOM killer for the service."
 
 PLACES = {
-    "the service's": (service_limit, "system.slice", LIMIT),
-    "the layer's": (layer_limit, "system.slice", ""),
-    "the slice's above": (service_limit, "oomabove.slice", ""),
-    "the host's": (host_limit, "system.slice", ""),
+    "the service's limit": (service_limit, "system.slice", LIMIT),
+    "the layer's limit": (layer_limit, "system.slice", ""),
+    "the limit of the slice above": (service_limit, "oomabove.slice", ""),
+    "the host's limit": (host_limit, "system.slice", ""),
 }
 
 
@@ -89,7 +90,7 @@ def _behaviours() -> list[Behaviour]:
             keys |= set() if policy == "continue" else {"tasks left", "ExecMainStatus"}
             found.append(
                 Behaviour(
-                    f"OOMPolicy={policy}, a child killed by {place} limit",
+                    f"OOMPolicy={policy}, a child killed by {place}",
                     {unit: text, "oomabove.slice": f"[Slice]\n{LIMIT}"},
                     observer(unit, before),
                     {"ActiveState": "active", "Result": "success", "tasks left": 2}
@@ -105,7 +106,7 @@ def _behaviours() -> list[Behaviour]:
         unit = f"oommain{number}-@V@.service"
         found.append(
             Behaviour(
-                f"The main process killed by {place} limit",
+                f"The main process killed by {place}",
                 {unit: f"[Service]\nSlice={above}\n{limit}{MAIN}\n", "oomabove.slice": f"[Slice]\n{LIMIT}"},
                 observer(unit, before),
                 {"ActiveState": "failed", "Result": "oom-kill", "tasks left": 0},

@@ -47,8 +47,10 @@ def on_slice(unit: str) -> Callable[[Run, str], None]:
     return setting
 
 
-def victims(units: tuple[str, ...], slice_: str, key: str) -> Callable[[Run], Observation]:
-    """Start the services, then let systemd-oomd look; who is left?"""
+def victims(
+    units: tuple[str, ...], slice_: str, key: str, watched: str = "", value: str = "kill", after: str = "auto"
+) -> Callable[[Run], Observation]:
+    """Start the services, then let systemd-oomd look; who is left? `watched` is the one that may go, if not any."""
 
     def observe(run: Run) -> Observation:
         try:
@@ -56,8 +58,9 @@ def victims(units: tuple[str, ...], slice_: str, key: str) -> Callable[[Run], Ob
                 run.systemctl("start", unit)
                 assert wait(Path(f"/run/{run.stem(unit)}.held").exists, 120), f"{unit} does not get its memory"
             if slice_:
-                on_slice(slice_)(run, f"{key}=kill")
-            wait(lambda: any(run.show(unit, "ActiveState")["ActiveState"] != "active" for unit in units), PATIENCE)
+                on_slice(slice_)(run, f"{key}={value}")
+            looked = (watched,) if watched else units
+            wait(lambda: any(run.show(unit, "ActiveState")["ActiveState"] != "active" for unit in looked), PATIENCE)
             time.sleep(1)
             seen: Observation = {}
             for unit in units:
@@ -65,23 +68,51 @@ def victims(units: tuple[str, ...], slice_: str, key: str) -> Callable[[Run], Ob
             return seen
         finally:
             if slice_:
-                on_slice(slice_)(run, f"{key}=auto")
+                on_slice(slice_)(run, f"{key}={after}")
             run.systemctl("stop", *units, check=False)
 
     return observe
 
 
-def _swap(key: str, slice_: str, name: str) -> Behaviour:
-    units = (f"big{key}-@V@.service", f"small{key}-@V@.service")
+# Leaves so many MiB in a tmpfs behind, most of it in swap.
+LEAVE = "Type=oneshot\nExecStart=/bin/bash -c 'head -c {mib}M /dev/urandom >/dev/shm/%N; touch /run/%N.held'\n"
+LEAVER, HOG = "left-@V@.service", "afterwards-@V@.service"
+
+
+def leftovers(run: Run) -> Observation:
+    """What a service that has ended left in swap is more than the hog has, but there is nobody to kill for it."""
+    seen: Observation = {}
+    try:
+        observe = victims((LEAVER, HOG), "fidleft@V@.slice", "ManagedOOMSwap", HOG)
+        seen = observe(run)[HOG]
+    finally:
+        Path(f"/dev/shm/{run.stem(LEAVER)}").unlink(missing_ok=True)
+    return {"killed": seen["ActiveState"] == "failed", "Result": seen["Result"], "journal": seen["journal"]}
+
+
+def rules() -> dict[str, str]:
+    """Rules of systemd-oomd by which it kills the largest in swap, or all."""
+    return {
+        f"/etc/systemd/oomd/rules.d/fid-{action}.oomrule": f"[Rule]\nSwapUsageMax=5%\nAction={action}\n"
+        for action in ("kill-by-swap", "kill-all")
+    }
+
+
+def _swap(
+    tag: str, slice_: str, name: str, setting: tuple[str, str, str] = ("ManagedOOMSwap", "kill", "auto"), since: int = 0
+) -> Behaviour:
+    units = (f"big{tag}-@V@.service", f"small{tag}-@V@.service")
     texts = (HOLD.format(mib=48), HOLD.format(mib=24))
     above = slice_ if slice_.startswith("fid") else "system.slice"
+    key, value, after = setting
     files = {unit: f"[Service]\nSlice={above}\nMemoryHigh=12M\n{text}" for unit, text in zip(units, texts, strict=True)}
     return Behaviour(
         name,
-        files,
-        first(victims(units, slice_, "ManagedOOMSwap"), units),
+        files | (rules() if since else {}),
+        first(victims(units, slice_, key, "", value, after), units),
         {"victim": ["big"], "Result": "oom-kill"},
         differs={"service": Difference(frozenset({"victim", "Result", "journal"}), NO_CANDIDATE)},
+        since=since,
     )
 
 
@@ -130,5 +161,30 @@ BEHAVIOURS = [
         first(victims(("ownpress-@V@.service",), "", ""), ("ownpress-@V@.service",)),
         {"victim": ["it"], "Result": "oom-kill"},
         only_instance=ONLY_INSTANCE,
+    ),
+    Behaviour(
+        "Leftovers of a service that has ended are no victim (an empty layer)",
+        {
+            LEAVER: f"[Service]\nSlice=fidleft@V@.slice\nMemoryHigh=8M\n{LEAVE.format(mib=56)}",
+            HOG: f"[Service]\nSlice=fidleft@V@.slice\nMemoryHigh=12M\n{HOLD.format(mib=36)}",
+        },
+        leftovers,
+        {"killed": True, "Result": "oom-kill"},
+        differs={"service": Difference(frozenset({"killed", "Result", "journal"}), NO_CANDIDATE)},
+    ),
+    _swap(
+        "c",
+        "fidrules@V@.slice",
+        "OOMRules= on the service's former slice, Action=kill-by-swap",
+        ("OOMRules", "fid-kill-by-swap", ""),
+        since=261,
+    ),
+    Behaviour(
+        "OOMRules= on the service, Action=kill-all",
+        {"ownrules-@V@.service": f"[Service]\nOOMRules=fid-kill-all\nMemoryHigh=12M\n{HOLD.format(mib=48)}"} | rules(),
+        first(victims(("ownrules-@V@.service",), "", ""), ("ownrules-@V@.service",)),
+        {"victim": ["it"], "Result": "oom-kill"},
+        only_instance=ONLY_INSTANCE.replace("ManagedOOM*=kill needs", "OOMRules= needs"),
+        since=261,
     ),
 ]

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.vm.fidelity.guest.kit import Behaviour, Difference, Observation, Run, nothing, sh
+from tests.vm.fidelity.guest.kit import Behaviour, Difference, Observation, Run, nothing, sh, wait
 
 SLEEP = "ExecStart=/usr/bin/sleep infinity\n"
 
@@ -14,10 +14,10 @@ SLEEP = "ExecStart=/usr/bin/sleep infinity\n"
 def journal_fields(run: Run) -> Observation:
     """The trusted fields of a line that the service logs."""
     unit = "viewlog-@V@.service"
+    look = ["journalctl", "-q", "-o", "json", "-n", "1", f"_SYSTEMD_UNIT={run.name(unit)}", "MESSAGE=said"]
     run.systemctl("start", unit)
-    sh("journalctl --sync")
-    out = sh(["journalctl", "-q", "-o", "json", "-n", "1", f"_SYSTEMD_UNIT={run.name(unit)}", "MESSAGE=said"]).stdout
-    fields = json.loads(out)
+    assert wait(lambda: sh(look).stdout, 30), f"{unit} says nothing"
+    fields = json.loads(sh(look).stdout)
     run.systemctl("stop", unit)
     return {
         name: run.common(str(fields.get(name)))
@@ -86,7 +86,7 @@ BEHAVIOURS = [
     ),
     Behaviour(
         "MEMORY_PRESSURE_WATCH",
-        {"viewpressure-@V@.service": f"[Service]\n{SLEEP}"},
+        {"viewpressure-@V@.service": f"[Service]\nType=exec\n{SLEEP}"},
         pressure,
         {"its own cgroup": True, "there": True},
         differs={
