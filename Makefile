@@ -64,7 +64,7 @@ bench: deb ## measure speed and size in a VM against their bounds; SUITES=forky 
 fidelity: setup ## write docs/reference/fidelity.md from what `make test-all` left in build/fidelity-*.json
 	@$(PYTHON) -m tests.vm.fidelity.page
 
-faults: setup ## write docs/reference/faults.md from what `python -m tests.vm.faults.runs` left in build/faults
+faults: setup ## write docs/reference/faults.md from what `python -m tests.vm.faults.runs` noted in tests/vm/faults/seen
 	@$(PYTHON) -m tests.vm.faults.page
 
 vm-test: deb ## the tests on VMs of all releases

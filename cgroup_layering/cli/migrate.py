@@ -132,12 +132,14 @@ def command(
         outcome, rehomed = _carry_out(session, wanted, host, rehome, gate, options, output)
     except BaseException:
         left = _is_left(session, request.migration)
-        if tried:
-            trial.leave(session, request.migration, output)
+        if left and tried:
+            output.complain("What was done of the try goes when its time is over, or by `cgroup-layering rollback`.")
         elif left:
             output.complain("Files of this migration are left: `rollback` removes them, `migrate` goes on with it.")
-        if not left:
+        else:
             with contextlib.suppress(CgroupLayeringError):  # it must not hide the error
+                if tried:
+                    trial.disarm(session, request.migration)
                 _forget(session)
         raise
     _forget(session)

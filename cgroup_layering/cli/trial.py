@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import select
 import sys
 import time
@@ -13,7 +12,6 @@ from enum import StrEnum
 from cgroup_layering.cli.session import Session
 from cgroup_layering.effective.readback import read_properties
 from cgroup_layering.effective.settings import PROPERTIES
-from cgroup_layering.errors import CgroupLayeringError
 from cgroup_layering.model import OwnFiles, ServicePlan
 from cgroup_layering.moving import run_jobs
 from cgroup_layering.output.tables import Output
@@ -81,15 +79,6 @@ def disarm(session: Session, migration: str) -> None:
     assert session.manager is not None  # noqa: S101 - a try is online
     run_jobs(session.manager, "stop", _loaded(session.manager, migration), _JOB_SECONDS, lambda *_: None)
     folder(session).remove(script_name(migration))
-
-
-def leave(session: Session, migration: str, output: Output) -> None:
-    """After an error or a signal: what is left of the try is the timer's; nothing left needs no timer."""
-    if any(files.migration == migration for files in session.store.own().values()):
-        output.complain("What was done of the try goes when its time is over, or by `cgroup-layering rollback`.")
-        return
-    with contextlib.suppress(CgroupLayeringError):  # it must not hide the error, and a timer with nothing to do is none
-        disarm(session, migration)
 
 
 def _loaded(manager: Manager, migration: str) -> list[str]:

@@ -16,7 +16,7 @@ import pytest
 TOP = Path(__file__).resolve().parents[2]
 NO_HEADER = {".gitignore", "LICENSE", "py.typed", "packages"}
 """Files that have no place for comments, are not ours, or are nothing but a list of names."""
-NO_COMMENTS = {".j2", ".md", ".json"}
+NO_COMMENTS = {".j2", ".md", ".json", ".jsonl"}
 """Templates would carry it into every unit file; texts for people have debian/copyright."""
 DEBIAN_DATA = {"changelog", "control", "copyright", "format", "clean"}
 

@@ -168,3 +168,34 @@ def test_a_stock_host_that_was_migrated_and_booted_has_notes_alone(machine: Mach
     assert document["not_run"] == []
     assert {f["code"] for f in document["findings"]} == NOTES[machine.suite], document["findings"]
     assert machine.tool("doctor", "-q").code == 0
+
+
+FITS = """[Service]
+MemoryMax=64M
+ExecStart=python3 -c "import time; held = b'x' * (24 << 20); time.sleep(100000)"
+"""
+
+
+@pytest.mark.long
+def test_what_would_not_fit_into_its_layer_is_not_restarted(fresh: Machine) -> None:
+    """A service that runs outside of its layer, in which something has left more than it could live with."""
+    inside = "/system.slice/system-fits.service.slice"
+    fresh.write(f"{UNITS}/fits.service", FITS)
+    fresh.ok("systemctl daemon-reload; systemctl start fits")
+    try:
+        grown = "[ $(systemctl show -P MemoryCurrent fits) -gt 25000000 ]"
+        fresh.ok(f"for n in $(seq 100); do {grown} && break; sleep 0.2; done; {grown}")
+        fresh.tool_ok("enable", "fits")
+        fill = "head -c 50M /dev/urandom > /dev/shm/left"
+        fresh.ok(f"systemd-run --quiet --wait --slice=system-fits.service.slice sh -c '{fill}'")
+        before = fresh.show("fits", "InvocationID")
+        pending = fresh.json("enable", "--now", "fits")["pending"]
+        assert list(pending) == ["fits.service"]
+        assert "fits.service is not restarted: 50.0M in its layer can't be reclaimed" in pending["fits.service"]
+        assert (fresh.show("fits", "InvocationID"), fresh.show("fits", "ActiveState")) == (before, "active")
+        fresh.ok("rm /dev/shm/left")
+        fresh.tool_ok("enable", "--now", "fits")
+        assert fresh.show("fits", "ControlGroup") == f"{inside}/fits.service"
+    finally:
+        fresh.run("rm -f /dev/shm/left; cgroup-layering disable --now fits; systemctl stop fits")
+        fresh.run(f"rm {UNITS}/fits.service; systemctl daemon-reload")

@@ -123,6 +123,31 @@ def test_rollback_ends_a_trial(trial: Machine) -> None:
     assert trial.run("systemctl is-active cgroup-layering-try.timer").out.strip() != "active"
 
 
+# A service that takes its time to stop: the signal comes while the restarts are under way.
+CUT_OFF = """cgroup-layering migrate 'trial-*' --yes --now --try=30s --no-block 2>/root/cut & pid=$!
+for n in $(seq 200); do systemctl list-jobs | grep -q trial-a && break; sleep 0.2; done
+kill -SIGNAL $pid; wait $pid
+"""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("signal", "code"), [("TERM", 143), ("HUP", 129), ("KILL", 137)])
+def test_a_try_that_is_cut_off_between_restarts_is_taken_back(trial: Machine, signal: str, code: int) -> None:
+    trial.write("/etc/systemd/system/trial-a.service.d/slow.conf", "[Service]\nExecStop=sleep 8\n")
+    trial.ok("systemctl daemon-reload")
+    before = trial.manifest()
+    assert trial.run(CUT_OFF.replace("SIGNAL", signal)).code == code
+    assert trial.ok("systemctl is-active cgroup-layering-try.timer") == "active"
+    told = trial.ok("cat /root/cut")
+    assert "Traceback" not in told
+    assert signal == "KILL" or "What was done of the try goes when its time is over" in told
+    rolled_back(trial, 120)
+    trial.ok("for n in $(seq 100); do systemctl list-jobs --no-legend | grep -q trial || break; sleep 0.2; done")
+    assert groups(trial) == PLAIN and trial.manifest() == before
+    assert trial.show(UNITS[0], "ActiveState") == trial.show(UNITS[1], "ActiveState") == "active"
+    trial.ok(f"rm -r /etc/systemd/system/trial-a.service.d {FOLDER}/rolled-back; systemctl daemon-reload")
+
+
 def test_two_runs_at_once_wait_for_each_other(trial: Machine) -> None:
     trial.ok("for n in 1 2; do cgroup-layering enable trial-a & cgroup-layering disable trial-a & done; wait")
     trial.tool_ok("disable", "trial-a")

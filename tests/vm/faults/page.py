@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Write docs/reference/faults.md from the runs in build/faults; `make faults` runs it."""
+"""Write docs/reference/faults.md from the runs that were noted in seen/; `make faults` runs it."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def _row(key: str, runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str,
     for some in runs.values():
         mine = [run for run in some if run["fault"] == key]
         bad = sum(bool(run["problems"]) for run in mine)
-        cells.append(f"{len(mine)} runs, {bad} bad" if mine else "")
+        cells.append(f"{len(mine)} run{'s' * (len(mine) != 1)}, {bad} bad" if mine else "")
         ends.update(did(run) for run in mine)
     return {"title": TITLES[key], "cells": cells, "did": ", ".join(f"{end} {n}" for end, n in sorted(ends.items()))}
 

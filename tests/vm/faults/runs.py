@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Run faults on a VM and note each run as it ends: `python -m tests.vm.faults.runs SUITE FAULT...`.
 
-Runs are appended to build/faults/SUITE.jsonl, so a series that was broken off goes on where it was. The VM has to be up
-with the package installed (vagrant/lab, vagrant/test); what the runs need in it is made when it is missing.
+Runs are appended to seen/SUITE.jsonl beside this file, so a series that was broken off goes on where it was, and
+whoever has a clone can make the page. The VM has to be up with the package installed (vagrant/lab, vagrant/test); what
+the runs need in it is made when it is missing.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from tests.vm.faults.kinds import OUTSIDE, SIGNALS, TITLES, Outside
 from tests.vm.machine import GUEST, LAB, TOP
 
-RECORDS = TOP / "build" / "faults"
+RECORDS = Path(__file__).with_name("seen")
 SCRIPTS = TOP / "tests" / "vm" / "guest"
 WORDS = ("migrate", "fault-*", "--yes", "--now", "--quiet")
 UNITS = ("fault-a.service", "fault-b.service")
