@@ -8,18 +8,13 @@ import signal
 import sys
 from typing import NoReturn
 
+from cgroup_layering import interrupts
 from cgroup_layering.errors import CgroupLayeringError, ExitCode, Interrupted
-
-
-def _interrupt(number: int, _frame: object) -> NoReturn:
-    """Let a running transaction undo itself before the process ends."""
-    raise Interrupted(number)
 
 
 def main() -> NoReturn:
     """Run the command line; every expected error becomes a sentence on stderr and an exit code."""
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-        signal.signal(number, _interrupt)
+    interrupts.install()
     # Files get their modes explicitly; nothing else may come out wider than this.
     os.umask(0o022)
     from cgroup_layering.cli.main import cli
