@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import time
@@ -164,6 +165,7 @@ def _describe(boxes: dict[str, box.Box], accel: str) -> None:
             "cpus": cpus(),
             "accel": accel,
             "console": str(log_file(f"console-{suite}")),
+            "definition": _definition(),
         }
     write_if_changed(file, json.dumps({"machines": machines}, indent=1) + "\n")
 
@@ -193,10 +195,18 @@ def _drop_if_outdated(suite: str, name: str) -> None:
     file = cache() / "lab.json"
     if state(suite) is None or not file.exists():
         return
-    former = json.loads(file.read_text())["machines"].get(suite, {}).get("box")
-    if former and former != name:
-        say(f"made from the box {former}, which is outdated", suite)
+    former = json.loads(file.read_text())["machines"].get(suite, {})
+    if former and former["box"] != name:
+        say(f"made from the box {former['box']}, which is outdated", suite)
         destroy(suite)
+    elif former and former.get("definition") != _definition():
+        say("made from another Vagrantfile, which is outdated", suite)
+        destroy(suite)
+
+
+def _definition() -> str:
+    """A hash of the Vagrantfile: libvirt keeps what it said (such as the kernel's command line) with the machine."""
+    return hashlib.sha256((HERE / "Vagrantfile").read_bytes()).hexdigest()[:12]
 
 
 def _need(suite: str) -> None:
