@@ -12,6 +12,7 @@ import json
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,9 @@ def main() -> int:
     release = version()
     _say({"systemd": release, "kernel": sh("uname -r").stdout.strip()})
     chosen: dict[str, list[Behaviour]] = {}
+    broken: dict[str, str] = {}
     for word, group in groups.items():
-        group.prepare()
+        broken[word] = _failure(group.prepare)
         chosen[word] = []
         for behaviour in group.BEHAVIOURS:
             if sys.argv[2:] and not any(part in behaviour.name for part in sys.argv[2:]):
@@ -40,11 +42,11 @@ def main() -> int:
     # One call for all: starting our program is what costs most.
     _make([behaviour for behaviours in chosen.values() for behaviour in behaviours])
     for word, behaviours in chosen.items():
-        groups[word].begin()
+        broken[word] = broken[word] or _failure(groups[word].begin)
         for behaviour in behaviours:
             for run in RUNS:
                 if run != "service" or not behaviour.only_instance:
-                    seen = _observe(behaviour, run)
+                    seen = {"error": broken[word]} if broken[word] else _observe(behaviour, run)
                     _say({"group": word, "name": behaviour.name, "run": run, "seen": seen})
     return 0
 
@@ -71,6 +73,15 @@ def _make(behaviours: list[Behaviour]) -> None:
     for tracking, units in layered.items():
         if units:
             sh(["cgroup-layering", "enable", *OPTIONS[tracking], *units], seconds=900)
+
+
+def _failure(step: Callable[[], None]) -> str:
+    """What went wrong in a step that a whole group needs, or nothing: the other groups are wanted all the same."""
+    try:
+        step()
+    except Exception:
+        return traceback.format_exc()
+    return ""
 
 
 def _observe(behaviour: Behaviour, run: str) -> dict[str, Any]:
