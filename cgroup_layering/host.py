@@ -10,6 +10,7 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from cgroup_layering.domains.naming import slice_of_layer
 from cgroup_layering.errors import CgroupLayeringError, ExitCode
 from cgroup_layering.model import Host, OwnFiles, Reason, ServiceFacts
 from cgroup_layering.naming import is_glob, is_service_name, is_template
@@ -90,7 +91,7 @@ class Reader:
             facts = self._from_files(unit, state.names, state.fragment, folder)
             services[unit] = live.merge(facts, state)
         self._check_globs(words, services)
-        parents = {facts.parent for facts in services.values()}
+        parents = {name for facts in services.values() for name in (facts.parent, facts.home)}
         host = Host(
             version=version,
             services=services,
@@ -153,6 +154,7 @@ class Reader:
             fragment=path,
             parent=parent_slice(unit, facts.files),
             own=own,
+            domain=slice_of_layer(own.layer) if own is not None else "",
             drop_in_folder=self._has_folder(folder / f"{unit}.d"),
             obstacle=obstacle(
                 self.store,

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from cgroup_layering.domains.registry import keep_weights
 from cgroup_layering.effective.readback import KernelBefore
 from cgroup_layering.holding.leaving import held_later
 from cgroup_layering.kernel.cgroupfs import CgroupFS
@@ -66,6 +67,7 @@ class Layerer:
             raise
         sound = [service for service in plan.layered if service.unit not in outcome.failed]
         if manager is None:
+            keep_weights(self._store, None, None)
             return outcome
         if wanted:
             updated = [s.layering.layer for s in sound if s.layering is not None and s.change is Change.UPDATE]
@@ -88,6 +90,7 @@ class Layerer:
             )
             mover.move(movers, host, transaction, outcome)
         self._stop_undone(manager, plan, outcome)
+        outcome.remarks.extend(keep_weights(self._store, manager, CgroupFS(), reload))
         return outcome
 
     @staticmethod
@@ -102,7 +105,7 @@ class Layerer:
 
     def _stop_undone(self, manager: Manager, plan: Plan, outcome: Outcome) -> None:
         """Stop the layers of services that never got there: the reload has already made their cgroups."""
-        undone = [s for s in plan.layered if s.unit in outcome.failed and s.change is Change.ADD]
+        undone = [s for s in plan.layered if s.unit in outcome.failed and s.change is not Change.NONE]
         layers = [s.layering.layer for s in undone if s.layering is not None]
         gone = [layer for layer in layers if self._store.read(self._folder / layer) is None]
         if gone:

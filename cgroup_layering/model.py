@@ -82,6 +82,10 @@ class OwnFiles:
     """The persistent resources that its holder realises, as the holder's file says."""
     held: tuple[tuple[Path, str], ...] = ()
     """Our holder and mount units beside the slice file, with their texts."""
+    joined_plain: bool = False
+    """Whether the service had no layer before it was added to its domain."""
+    successor: str = ""
+    """The layer that the service's drop-in leads to by now, where that is another one."""
 
     @property
     def complete(self) -> bool:
@@ -130,6 +134,13 @@ class ServiceFacts:
     obstacle: Reason | None = None
     settings: Mapping[str, object] = field(default_factory=dict)
     """Its resource-control properties on D-Bus; none where the manager was not asked."""
+    domain: str = ""
+    """The slice of the domain that its layer is in, or is to be in; empty for none."""
+
+    @property
+    def home(self) -> str:
+        """The slice that its layer belongs in."""
+        return self.domain or self.parent
 
     @property
     def running(self) -> bool:
@@ -234,6 +245,10 @@ class Layering:
         if self.hold is None:
             return ()
         return (("Requires" if self.hold.required else "Wants", holder_name(self.hold.owner)),)
+
+    domain: str = ""
+    """The name of the domain that the layer is in."""
+    joined_plain: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,13 +139,14 @@ class Mover:
         if any(service.layering is not None and service.layering.hold for service in services.values()):
             stop_holders(manager, self._store, self._timeout)
         manager.reload()
+        kept = self._store.own()
         for unit in services:
             manager.reset_failed(unit)
         # A sick one may still run, in the layer.
         run_jobs(manager, "restart", services, self._timeout, self._progress)
         again = states(manager, services)
         for unit in services:
-            how = f"{unit} {why[unit]}; its files were removed"
+            how = f"{unit} {why[unit]}; its {'former files are back' if unit in kept else 'files were removed'}"
             outcome.failed[unit] = _verdict(unit, how, again[unit])
         outcome.written = [unit for unit in outcome.written if unit not in services]
         layers = [service.layering.layer for service in services.values() if service.layering is not None]

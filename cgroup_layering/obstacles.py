@@ -7,6 +7,7 @@ import os
 from collections.abc import Container, Iterable
 from pathlib import Path
 
+from cgroup_layering.domains.naming import slice_of_layer
 from cgroup_layering.model import OwnFiles, Reason
 from cgroup_layering.naming import NameTooLong, layer_name
 from cgroup_layering.offline import parent_slice
@@ -31,7 +32,9 @@ def obstacle(
     names in it, if they are known.
     """
     try:
-        layer = layer_name(unit, parent_slice(unit, files))
+        # A layer in a domain stays there, whatever the service's own slice is.
+        domain = slice_of_layer(own.layer) if own is not None else ""
+        layer = layer_name(unit, domain or parent_slice(unit, files))
     except NameTooLong:
         return None
     for path, top in ((folder / layer, layer), (drop_in_path(folder, unit), f"{unit}.d")):

@@ -90,6 +90,7 @@ def read_back(
         hold=hold,
         held=held,
         systemd=int(release) if (release := said.get("Systemd", "")).isdecimal() else 0,
+        joined_plain=said.get("JoinedPlain") == "yes",
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from cgroup_layering import render
 from cgroup_layering._version import __version__
 from cgroup_layering.config import Config
+from cgroup_layering.domains.naming import domain_name
 from cgroup_layering.holding.model import Hold, Holds
 from cgroup_layering.lifetime.rules import Kind, parse_rule
 from cgroup_layering.lifting import Choice, lift
@@ -56,6 +57,8 @@ class Request:
     """What is declared where `config` is None; None leaves it as it is."""
     ignore_path_rules: bool = False
     accept_oom_policy_loss: bool = False
+    moving: bool = False
+    """Whether layers may get another place: the services join a domain, or leave one."""
 
     @property
     def declared(self) -> Holds | None:
@@ -79,8 +82,8 @@ def _plan_service(facts: ServiceFacts, host: Host, request: Request) -> ServiceP
     choice = _choose(facts, host, request)
     if choice.refusal is not None:
         return ServicePlan(facts.unit, Verdict.REFUSED, (choice.refusal,))
-    layer = layer_name(facts.unit, facts.parent)
-    if facts.own is not None and facts.own.layer != layer:
+    layer = layer_name(facts.unit, facts.home)
+    if facts.own is not None and facts.own.layer != layer and not request.moving:
         text = (
             f"{facts.unit} has its layer below another slice than {facts.parent}, which its files ask for now. "
             f"Run `cgroup-layering update {facts.unit}`."
@@ -92,7 +95,7 @@ def _plan_service(facts: ServiceFacts, host: Host, request: Request) -> ServiceP
         return ServicePlan(facts.unit, Verdict.REFUSED, (replace(keyed[0], sentence=text),))
     layering = Layering(
         unit=facts.unit,
-        parent=facts.parent,
+        parent=facts.home,
         layer=layer,
         tracking=choice.tracking,
         lifetime=_lifetime(facts, request),
@@ -108,6 +111,8 @@ def _plan_service(facts: ServiceFacts, host: Host, request: Request) -> ServiceP
         systemd=host.version,
         hold=_hold(facts, request),
         early=not facts.default_dependencies,
+        domain=domain_name(facts.domain),
+        joined_plain=bool(facts.domain) and (facts.own.joined_plain if facts.own else request.moving),
     )
     timing, reasons = _timing(facts, host, layering)
     return ServicePlan(

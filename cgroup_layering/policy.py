@@ -117,14 +117,14 @@ def _refusals(facts: ServiceFacts, host: Host) -> Iterator[Reason]:
         yield Reason("user-session", f"{unit} belongs to a user's session, not to the system's services.")
     if facts.parent.removesuffix(".slice").split("-")[0] in _USER_SLICES:
         yield Reason("outside-system", f"{unit} lives in {facts.parent}, outside the system's services.")
-    for name in (facts.parent, *ancestors(facts.parent)):
+    for name in (facts.home, *ancestors(facts.home)):
         if name in host.concurrency_slices:
             yield Reason(
                 "concurrency",
                 f"{unit} is in {name}, which limits how many units it has at a time, and a layer counts as one.",
             )
     try:
-        layer_name(unit, facts.parent)
+        layer_name(unit, facts.home)
     except NameTooLong as error:
         yield Reason("name-too-long", str(error))
     if facts.obstacle is not None:

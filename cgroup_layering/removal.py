@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from cgroup_layering.model import OwnFiles
+from cgroup_layering.naming import split_layer
 from cgroup_layering.own import BOOT_TARGET, boot_link, drop_in_path, facts, is_ours, with_wanted_by
 from cgroup_layering.store import Store
 from cgroup_layering.unitpaths import ETC, RUN
@@ -25,10 +26,13 @@ def remove_files(store: Store, unit: str, layer: str, folders: Iterable[Path] = 
         text = store.read(slice_file)
         ours = text is not None and is_ours(text, slice_file)
         drop_in = drop_in_path(folder, unit)
-        if store.own_drop_in(drop_in) is not None:
+        written = store.own_drop_in(drop_in)
+        elsewhere = written is not None and _leads_elsewhere(store, folder, written, layer)
+        if written is not None and not elsewhere:
             gone |= store.remove(drop_in)
-        gone |= remove_held(store, folder, unit)
-        if ours and text is not None and facts(text, slice_file).get("FolderCreated") == "yes":
+        if not elsewhere:
+            gone |= remove_held(store, folder, unit)
+        if ours and not elsewhere and text is not None and facts(text, slice_file).get("FolderCreated") == "yes":
             store.sweep(drop_in.parent)
             store.remove_folder(drop_in.parent)
         if ours and text is not None:
@@ -43,6 +47,15 @@ def remove_held(store: Store, folder: Path, owner: str) -> bool:
     for path, _ in reversed(held):
         store.remove(path)
     return bool(held)
+
+
+def _leads_elsewhere(store: Store, folder: Path, drop_in: str, layer: str) -> bool:
+    """Whether a drop-in of ours belongs to another layer, which has its file."""
+    said = next((line[6:] for line in drop_in.splitlines() if line.startswith("Slice=")), layer)
+    if said == layer or split_layer(said) is None:
+        return False
+    other = store.read(folder / said)
+    return other is not None and is_ours(other, folder / said)
 
 
 def astray(store: Store) -> list[Path]:

@@ -124,7 +124,7 @@ def losses(facts: ServiceFacts, host: Host, off: bool) -> list[Reason]:
             f"not say oom-kill; OOMPolicy={facts.oom_policy} itself holds."
         )
         found.append(Reason("oom-policy", text))
-    for name in (facts.parent, *ancestors(facts.parent)) if not off else ():
+    for name in (facts.home, *ancestors(facts.home)) if not off else ():
         if name in host.oom_kill_units:
             setting = host.oom_kill_units[name]
             text = f"{unit} is no candidate of systemd-oomd in `service` tracking, though {name} has {setting}."

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from cgroup_layering.domains.registry import keep_weights
 from cgroup_layering.errors import KernelFileError
 from cgroup_layering.holding.leaving import left_behind, stop_holders
 from cgroup_layering.kernel.cgroupfs import CgroupFS
@@ -104,6 +105,7 @@ class Unlayerer:
         for files in own:
             if files.hold is not None and self._store.own().get(files.unit) is None:
                 outcome.remarks.extend(left_behind(files.hold, self._store))
+        outcome.remarks.extend(keep_weights(self._store, self._manager, self._fs))
         return outcome
 
     def _control_groups(self, units: Iterable[str]) -> dict[str, str]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
+from cgroup_layering.domains.registry import keep_weights
 from cgroup_layering.errors import KernelFileError
 from cgroup_layering.holding.leaving import held_later, left_behind
 from cgroup_layering.holding.model import Holds
@@ -133,6 +134,8 @@ class Updater:
             if item.plan is not None and item.plan.layering is not None:
                 self._check_read(item, item.plan.layering.layer, outcome)
         self._after(items, plans, outcome)
+        if not going:
+            outcome.remarks.extend(keep_weights(self._store, self._manager, self._fs))
         return outcome
 
     def _write(

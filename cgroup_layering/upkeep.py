@@ -134,8 +134,11 @@ def decide(subject: Subject, host: Host, layered: Collection[str], holds: Holds 
 
 def _leftover(subject: Subject) -> Item:
     own = subject.own
-    if own.slice_file.parent == RUN and subject.inside:
+    if subject.inside:
         return Item(own.unit, own, Case.LEFT, Action.WAIT, f"{own.unit} still runs in {own.layer}.", slice_only=True)
+    if subject.exists and own.slice_file.parent != RUN:
+        text = f"{own.unit} has left {own.layer}, which goes with the next `cgroup-layering reap`."
+        return Item(own.unit, own, Case.LEFT, Action.WAIT, text, slice_only=True)
     text = f"{own.slice_file} is left of an earlier layer of {own.unit}."
     return Item(own.unit, own, Case.LEFT, Action.UNLAYER, text, slice_only=True)
 
@@ -168,7 +171,8 @@ def _planned(own: OwnFiles, facts: ServiceFacts, host: Host, holds: Holds | None
         return Item(own.unit, own, Case.BLOCKED, Action.FAIL, f"{reason.sentence} Its layer is left as it is.")
     if moved:
         same = facts.unit == own.unit
-        layering = replace(found.layering, folder_created=own.folder_created) if same else found.layering
+        layering = replace(found.layering, joined_plain=own.joined_plain)
+        layering = replace(layering, folder_created=own.folder_created) if same else layering
         found = replace(found, layering=layering)
         if not same:
             text = f"{own.unit} is an alias of {facts.unit} now; the layer goes with the name."

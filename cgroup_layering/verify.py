@@ -112,8 +112,8 @@ def _expected(setting: Setting, live: object) -> str:
 
 def _effective(facts: ServiceFacts, fs: CgroupFS, slices: Mapping[str, Properties]) -> Iterator[Check]:
     """What holds over all levels must be what the service's own settings ask for: `instance` changes none of them."""
-    above = [slices[name] for name in chain(facts.parent)]
-    actual = effective(fs, slice_path(facts.parent), facts.control_group)
+    above = [slices[name] for name in chain(facts.home)]
+    actual = effective(fs, slice_path(facts.home), facts.control_group)
     for key, expected in in_kernel(combined(above, [facts.settings])).items():
         if key in actual:
             yield Check(facts.unit, f"{key} in all", expected, actual[key])
@@ -121,4 +121,4 @@ def _effective(facts: ServiceFacts, fs: CgroupFS, slices: Mapping[str, Propertie
 
 def slices_of(facts: ServiceFacts) -> tuple[str, ...]:
     """The slices whose properties `checks` looks at."""
-    return (*chain(facts.parent), *((facts.own.layer,) if facts.own is not None else ()))
+    return (*chain(facts.home), *((facts.own.layer,) if facts.own is not None else ()))

@@ -10,6 +10,7 @@ from enum import StrEnum
 from cgroup_layering.charges.host import UNSCANNED, CgroupCharges, HostCharges
 from cgroup_layering.charges.owners import unit_of
 from cgroup_layering.charges.scan import PageCounts
+from cgroup_layering.domains.naming import domain_name
 from cgroup_layering.kernel.pfnfile import PAGE_SIZE
 from cgroup_layering.naming import split_layer
 
@@ -21,6 +22,8 @@ class Kind(StrEnum):
     UNIT = "unit"
     SLICE = "slice"
     """A slice by itself, what is inside it left out: charged to no living service."""
+    DOMAIN = "domain"
+    """A domain by itself: what its services share, and what layers that are gone left in it."""
     GONE = "gone"
     """Cgroups that came or went while the host was looked at."""
 
@@ -39,6 +42,12 @@ class HostRow:
     swap_bytes: int | None
     dying: int
     stat: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def domain(self) -> str:
+        """The domain that it is, or is in; empty for none."""
+        parts = [domain_name(part) for part in self.cgroup.split("/")]
+        return next((name for name in reversed(parts) if name), "")
 
     @property
     def kernel_bytes(self) -> int:
@@ -106,7 +115,7 @@ def _by_itself(row: CgroupCharges, inside: Iterable[CgroupCharges]) -> HostRow:
         cgroup=row.path,
         unit=unit_of(row.path),
         service="",
-        kind=Kind.SLICE,
+        kind=Kind.DOMAIN if domain_name(row.path.rpartition("/")[2]) else Kind.SLICE,
         pages=row.own,
         current_bytes=_less(row.memory_current_bytes, [child.memory_current_bytes for child in inside]),
         swap_bytes=_less(row.memory_swap_bytes, [child.memory_swap_bytes for child in inside]),

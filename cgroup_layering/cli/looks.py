@@ -55,7 +55,11 @@ class View:
     def host(self) -> None:
         """The whole host."""
         charges = host_charges(self.fs)
-        rows = [row for row in host_rows(charges) if row.kind is Kind.LAYER or row.pages.total or row.current_bytes]
+        rows = [
+            row
+            for row in host_rows(charges)
+            if row.kind in (Kind.LAYER, Kind.DOMAIN) or row.pages.total or row.current_bytes
+        ]
         rows.sort(key=_HOST_SORTS[self.sort or "size"])
         chosen = rows[: self.top or None]
         if self.document:

@@ -30,6 +30,7 @@ VERBS = {
     "monitor": "Apply the lifetimes as things happen.",
     "history": "Show the instances of a service and what each used.",
     "update": "Bring layers up to date with units that changed.",
+    "domain": "Put services that belong together into one slice with limits of its own.",
     "set-property": "Set resource-control properties of a layered service.",
 }
 

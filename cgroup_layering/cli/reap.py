@@ -10,6 +10,7 @@ from cgroup_layering.cli.options import output_options
 from cgroup_layering.cli.session import Session
 from cgroup_layering.config import Config, load
 from cgroup_layering.errors import ExitCode
+from cgroup_layering.formers import layerings
 from cgroup_layering.kernel.release import check_kernel
 from cgroup_layering.lifetime.auto import layer_new, read_plan
 from cgroup_layering.lifetime.departure import Remover
@@ -43,7 +44,7 @@ def command(dry_run: bool, force: bool, output: Output) -> int:
 
 def _steps(session: Session, config: Config) -> list[Step]:
     assert session.manager is not None  # noqa: S101 - reap has no --root
-    return steps(layer_states(session.store.own().values(), session.manager, session.fs), config)
+    return steps(layer_states(layerings(session.store), session.manager, session.fs), config)
 
 
 def _show(session: Session, output: Output) -> int:

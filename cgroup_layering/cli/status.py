@@ -10,10 +10,16 @@ import click
 from cgroup_layering.cli.options import output_options, units_argument
 from cgroup_layering.cli.session import Session
 from cgroup_layering.config import Config, load
+from cgroup_layering.domains.naming import slice_of_layer
+from cgroup_layering.domains.registry import all_domains
 from cgroup_layering.errors import ExitCode
+from cgroup_layering.formers import layerings
 from cgroup_layering.holding.standing import holder_states
+from cgroup_layering.levels import outermost, tree
 from cgroup_layering.model import Host, Tracking
+from cgroup_layering.naming import slice_path
 from cgroup_layering.output.tables import Output
+from cgroup_layering.output.trees import show_tree, tree_json
 from cgroup_layering.planner import Request, plan
 from cgroup_layering.spans import format_size
 from cgroup_layering.survey import Place, Standing, survey
@@ -22,13 +28,16 @@ from cgroup_layering.survey import Place, Standing, survey
 @click.command("status")
 @units_argument(required=False)
 @click.option("--bytes", "raw", is_flag=True, help="Print sizes in bytes.")
+@click.option("--tree", "as_tree", is_flag=True, help="Show domains, layers and instances as a tree.")
 @output_options
-def command(units: tuple[str, ...], raw: bool, output: Output) -> int:
+def command(units: tuple[str, ...], raw: bool, as_tree: bool, output: Output) -> int:
     """Show layers: memory charged to layer and live instance, what outlived former instances, pending, drift.
 
     Without UNIT, a table of all layered services. Exits with 3 if one of the UNITs is not layered.
     """
     session = Session()
+    if as_tree:
+        return _tree(session, units, raw, output)
     words = units or tuple(sorted(session.store.own()))
     host = session.read(words, follow_aliases=True) if words else None
     config = load(session.store)
@@ -64,6 +73,28 @@ def _holders(session: Session, host: Host, config: Config) -> dict[str, str]:
     for unit in config.holds.bad.keys() & host.services.keys():
         found[unit] = f"{found.get(unit, 'none')}; the declaration can't be taken: {config.holds.bad[unit]}"
     return found
+
+
+def _tree(session: Session, units: tuple[str, ...], raw: bool, output: Output) -> int:
+    """What each level is charged itself: of the whole host, or of where the named services are."""
+    if units:
+        host = session.read(units, follow_aliases=True)
+        own = [facts.own for facts in host.services.values() if facts.own is not None]
+        plain = sorted(unit for unit, facts in host.services.items() if facts.own is None)
+        slices = {slice_of_layer(files.layer) or files.layer for files in own}
+    else:
+        plain = []
+        slices = {domain.slice for domain in all_domains(session.store).values()}
+        slices |= {files.layer for files in layerings(session.store)}
+    paths = [slice_path(name) for name in slices]
+    nodes = [tree(session.fs, cgroup) for cgroup in outermost(paths) if session.fs.exists(cgroup)]
+    if output.json != "off":
+        output.document({"tree": [tree_json(node) for node in nodes], "not_layered": plain})
+    else:
+        show_tree(nodes, raw)
+    for unit in plain:
+        output.complain(f"{unit} is not layered.")
+    return ExitCode.NOT_RUNNING if plain else ExitCode.OK
 
 
 def _size(size: int | None, raw: bool) -> str:

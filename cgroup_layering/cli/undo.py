@@ -6,7 +6,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cgroup_layering.cli.session import Session
+from cgroup_layering.domains.registry import keep_weights
 from cgroup_layering.errors import ExitCode
+from cgroup_layering.formers import former_layers
 from cgroup_layering.holding.state import forget
 from cgroup_layering.host import NoSuchUnit
 from cgroup_layering.model import Host, OwnFiles, ServiceFacts, Tracking
@@ -24,6 +26,15 @@ from cgroup_layering.unlayering import Unlayerer
 
 def take_out(session: Session, own: Sequence[OwnFiles], now: bool, timeout: float, output: Output) -> int:
     """Remove the files of `own`; with `now` restart what runs in a layer, with the care that layering it took."""
+    outcome = taken_out(session, own, now, timeout, output)
+    show_outcome(outcome, output, "Took out of their layers:")
+    return ExitCode.OK if outcome.ok else ExitCode.FAILURE
+
+
+def taken_out(session: Session, own: Sequence[OwnFiles], now: bool, timeout: float, output: Output) -> Outcome:
+    """The same, without a word; layers that the services have left before go too."""
+    units = {files.unit for files in own}
+    own = (*own, *(files for files in former_layers(session.store) if files.unit in units and files not in own))
     for folder in (ETC, RUN):
         if session.store.has_folder(folder):
             session.store.sweep(folder, session.store.abandoned)
@@ -35,15 +46,15 @@ def take_out(session: Session, own: Sequence[OwnFiles], now: bool, timeout: floa
             if remove_files(session.store, files.unit, files.layer):
                 outcome.removed.append(files.unit)
             forget(session.store, files.unit)
-        outcome.removed.extend(remove_stray_drop_ins(session.store))
-        show_outcome(outcome, output, "Took out of their layers:")
-        return ExitCode.OK
+        outcome.removed = list(dict.fromkeys((*outcome.removed, *remove_stray_drop_ins(session.store))))
+        keep_weights(session.store, None, None)
+        return outcome
     restart, kept = _sort(session, own, now)
     with restarts(output.quiet) as progress:
         unlayerer = Unlayerer(session.store, session.manager, session.fs, timeout, progress)
         outcome = unlayerer.run(own, restart, kept)
-    show_outcome(outcome, output, "Took out of their layers:")
-    return ExitCode.OK if outcome.ok else ExitCode.FAILURE
+    outcome.removed = list(dict.fromkeys(outcome.removed))
+    return outcome
 
 
 def paths(own: OwnFiles) -> str:
@@ -78,7 +89,7 @@ def _sort(session: Session, own: Sequence[OwnFiles], now: bool) -> tuple[list[st
     """Which units to restart, and for the others why not."""
     if not now:
         return [], {}
-    units = [files.unit for files in own]
+    units = list(dict.fromkeys(files.unit for files in own))
     restart, kept = [], {}
     host = _read_existing(session, units)
     for facts in host.services.values() if host is not None else ():

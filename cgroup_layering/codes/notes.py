@@ -89,6 +89,38 @@ NOTES = (
         remedy="Look at `systemctl cat UNIT` before, if the change was not yours.",
     ),
     Code(
+        "domain-charges",
+        Kind.NOTE,
+        summary="The service leaves a cgroup for one in another place, and charges can't move with it.",
+        means="The sentence says how much is concerned.",
+        matters=(
+            "What the old layer holds is reclaimed once its last instance has ended; what can't be reclaimed goes to "
+            "the cgroup around it."
+        ),
+        remedy="With --now --rehome the service's files are read in anew from inside its new layer.",
+        sources=("cgroup-layering-domain(8)",),
+    ),
+    Code(
+        "domain-slice",
+        Kind.NOTE,
+        summary="The service has a slice of its own, and leaves it for a domain.",
+        matters="The limits and weights of that slice hold for the service no more; those of the domain do.",
+        remedy="Give the domain what the slice had, or leave the service where it is.",
+        sources=("systemd.slice(5)",),
+    ),
+    Code(
+        "domain-weight",
+        Kind.NOTE,
+        summary="The domain weighs what its services weigh together, unless it was given a weight.",
+        means="A sum over the maximum of 10000 is cut; services that are idle add nothing beside others.",
+        matters=(
+            "Two services of weight 100 must not become one of 100. A weight switches its controller on for all "
+            "siblings of the domain."
+        ),
+        remedy="Nothing is to be done; `cgroup-layering domain create NAME CPUWeight=100` gives it another.",
+        sources=("systemd.resource-control(5)",),
+    ),
+    Code(
         "no-layer-limits",
         Kind.NOTE,
         summary="The layer has no memory limits of its own, as asked with --no-layer-limits.",

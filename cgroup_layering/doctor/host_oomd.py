@@ -44,7 +44,7 @@ def find(evidence: Evidence) -> Iterator[tuple[str, str]]:
         below = [
             own.unit
             for own, facts in evidence.layered
-            if own.tracking is Tracking.SERVICE and name in (facts.parent, *ancestors(facts.parent))
+            if own.tracking is Tracking.SERVICE and name in (facts.home, *ancestors(facts.home))
         ]
         left = f"; no candidates are, for their `service` tracking, {', '.join(below)}" if below else ""
         yield HOST, f"{name} has {setting}: systemd-oomd chooses among the services below it{left}."

@@ -34,7 +34,7 @@ CODE = Code(
 def find(evidence: Evidence) -> Iterator[tuple[str, str]]:
     """Layered services below such a slice."""
     for own, facts in evidence.layered:
-        for name in (facts.parent, *ancestors(facts.parent)):
+        for name in (facts.home, *ancestors(facts.home)):
             if name in evidence.host.concurrency_slices:
                 yield own.unit, f"{name} limits how many units it has at a time, and counts the layer of {own.unit}."
 

@@ -69,6 +69,8 @@ def layer_states(
         gone = _gone(unit, rows[unit].name, load_state)
         inhabited = populated(fs, slice_path(layer))
         running = inhabited or str(props.get("ActiveState", "")) not in _INACTIVE
+        if layer in files and files[layer].successor:
+            running, gone = inhabited, ""  # its service lives elsewhere
         since = props.get("InactiveEnterTimestampMonotonic")
         if isinstance(since, int) and since > 0:
             seconds = clock() - since / 1e6

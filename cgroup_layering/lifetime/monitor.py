@@ -13,6 +13,7 @@ from pathlib import Path
 
 from cgroup_layering.config import FOLDERS, Config, load
 from cgroup_layering.errors import CgroupLayeringError, HostUnsuitable
+from cgroup_layering.formers import former_layers
 from cgroup_layering.kernel.cgroupfs import CgroupFS
 from cgroup_layering.kernel.inotify import Inotify
 from cgroup_layering.lifetime.agenda import RETRY, Agenda, Debounce
@@ -58,6 +59,7 @@ class Monitor:
         self._settled = Settled()
         self._config = Config()
         self._own: dict[str, OwnFiles] = {}
+        self._formers: list[OwnFiles] = []
         self._dirs: tuple[Path, ...] = ()
         self._plain: set[str] = set()
         """Newcomers that no run of `reap` has looked at."""
@@ -174,8 +176,9 @@ class Monitor:
 
     def _see(self, manager: Manager, now: float, again: set[str]) -> None:
         """Look at what was asked for, or at everything."""
-        layers = again | {self._own[unit].layer for unit in self._some}
-        own = [files for files in self._own.values() if files.layer in layers]
+        left = [files.layer for files in self._formers if files.unit in self._some]
+        layers = again | {self._own[unit].layer for unit in self._some} | set(left)
+        own = [files for files in (*self._own.values(), *self._formers) if files.layer in layers]
         everything, self._all, self._some = self._all or len(own) < len(layers), False, set()
         self._debounce.done()
         try:
@@ -194,9 +197,9 @@ class Monitor:
         self._folders.watch((*self._dirs, *FOLDERS))
         self._config = load(self._store)
         self._own = self._store.own()
-        self._agenda.update(
-            self._steps(layer_states(self._own.values(), manager, self._fs, self._clock)), None, now
-        )  # fmt: skip
+        self._formers = former_layers(self._store)
+        every = (*self._own.values(), *self._formers)
+        self._agenda.update(self._steps(layer_states(every, manager, self._fs, self._clock)), None, now)
         plain: frozenset[str] = frozenset()
         if self._config.layers_new:
             files, loaded = manager.unit_files("*.service"), manager.units("*.service")

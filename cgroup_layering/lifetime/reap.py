@@ -8,7 +8,9 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
 from cgroup_layering.config import Config
+from cgroup_layering.domains.registry import keep_weights
 from cgroup_layering.errors import CgroupLayeringError
+from cgroup_layering.formers import layering_of, remove_former
 from cgroup_layering.kernel.cgroupfs import CgroupFS
 from cgroup_layering.lifetime.departure import Departure, Remover
 from cgroup_layering.lifetime.drain import drain
@@ -36,6 +38,7 @@ class Reaped:
     """Services that were layered because they appeared (`auto`)."""
     shrunk: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Dying cgroups before and after, by layer."""
+    remarks: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
 
@@ -59,12 +62,13 @@ class Reaper:
     def run(self, wanted: Iterable[Step]) -> Reaped:
         """Carry out the steps; what fails for one layer does not stop the others. Raises BusError from the reload."""
         result = Reaped()
-        reload = False
+        reload = lost = False
         for step in wanted:
             try:
                 reload |= self._take(step, result)
             except Locked as error:  # it is no more ours to change anything
                 result.problems.append(str(error))
+                lost = True
                 break
             except CgroupLayeringError as error:
                 result.problems.append(f"{step.state.layer}: {error}")
@@ -74,6 +78,8 @@ class Reaper:
             reload |= bool(strays)
         if reload:
             self._manager.reload()
+        if not lost:
+            result.remarks.extend(keep_weights(self._store, self._manager, self._fs))
         return result
 
     def _take(self, step: Step, result: Reaped) -> bool:
@@ -94,8 +100,7 @@ class Reaper:
                 return reload
         elif now.decision.verdict is Verdict.START:
             result.problems.extend(self._start(state, result))
-        own = now.state.own
-        if now.files_go and self._abandoned(own) and remove_files(self._store, state.unit, state.layer):
+        if now.files_go and self._remove_files(now.state):
             result.files_removed.append(state.unit)
             reload = True
         if now.shrink:
@@ -135,11 +140,16 @@ class Reaper:
 
     def _again(self, step: Step) -> Step | None:
         """A step as its layer is by now; None if the layer is somebody else's slice."""
-        own = self._store.own_of(step.state.layer)
+        own = layering_of(self._store, step.state.layer)
         known = [own] if own is not None else []
         return next(
             iter(steps(layer_states(known, self._manager, self._fs, others=[step.state.layer]), self._config)), None
         )
+
+    def _remove_files(self, state: LayerState) -> bool:
+        if state.own is not None and state.own.successor:
+            return remove_former(self._store, state.layer)
+        return self._abandoned(state.own) and remove_files(self._store, state.unit, state.layer)
 
     def _abandoned(self, own: OwnFiles | None) -> bool:
         """Whether files may go: not those that another run is writing at this moment, nor beside a foreign drop-in."""

@@ -52,6 +52,8 @@ def steps(states: Iterable[LayerState], config: Config, release: str = "") -> li
         torso = state.own is not None and not state.own.complete
         if (state.own is None or torso) and not state.standing.running:
             why = "its service's drop-in is gone" if torso else "no file of ours describes it any more"
+            if state.own is not None and state.own.successor:
+                why = f"its service is in {state.own.successor} now"
             decision = Decision(Verdict.REMOVE, why) if state.standing.exists else Decision(Verdict.KEEP, why)
         goes = decision.verdict is Verdict.REMOVE or not state.standing.exists
         files_go = state.own is not None and ((bool(state.gone) and not state.masked) or torso) and goes

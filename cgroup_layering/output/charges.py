@@ -67,7 +67,9 @@ def show_host(rows: Sequence[HostRow], left_off: int, sizes: Sizes, output: Outp
 def _what(row: HostRow) -> str:
     match row.kind:
         case Kind.LAYER:
-            return f"layer of {row.service}"
+            return f"layer of {row.service}" + (f", in domain {row.domain}" if row.domain else "")
+        case Kind.DOMAIN:
+            return f"domain {row.domain} itself"
         case Kind.SLICE:
             return "itself: charged to no living service"
         case Kind.GONE:
@@ -90,6 +92,7 @@ def host_json(charges: HostCharges, rows: Sequence[HostRow]) -> dict[str, object
                 "cgroup": row.cgroup or None,
                 "unit": row.unit or None,
                 "service": row.service or None,
+                "domain": row.domain or None,
                 "pages": _pages_json(row.pages),
                 "kernel_bytes": row.kernel_bytes,
                 "unexplained_bytes": row.unexplained_bytes,

@@ -79,6 +79,7 @@ def reaped_json(reaped: Reaped) -> dict[str, object]:
         "files_removed": reaped.files_removed,
         "layered": reaped.layered,
         "shrunk": {layer: {"before": before, "after": after} for layer, (before, after) in reaped.shrunk.items()},
+        "remarks": reaped.remarks,
         "problems": reaped.problems,
     }
 
@@ -97,6 +98,8 @@ def show_reaped(reaped: Reaped, output: Output) -> None:
         output.say(f"Layered {', '.join(reaped.layered)}; a running instance gets into its layer at its next start.")
     for layer, (before, after) in reaped.shrunk.items():
         output.say(f"{layer} had {before} dying cgroups, and has {after}.")
+    for remark in reaped.remarks:
+        output.say(remark)
     for problem in reaped.problems:
         output.complain(problem)
     if reaped == Reaped():

@@ -29,7 +29,7 @@ class Effect:
 
 def layer_path(facts: ServiceFacts) -> str:
     """The layer's cgroup, whether it is there or not."""
-    return slice_path(layer_name(facts.unit, facts.parent))
+    return slice_path(layer_name(facts.unit, facts.home))
 
 
 def effects(facts: ServiceFacts, found: PathRules, version: int) -> tuple[Effect, ...]:
@@ -39,22 +39,25 @@ def effects(facts: ServiceFacts, found: PathRules, version: int) -> tuple[Effect
 
 def _effects(facts: ServiceFacts, found: PathRules, version: int) -> Iterator[Effect]:
     layer = layer_path(facts)
-    parent = layer.rpartition("/")[0]
-    depth = parent.count("/") + 1
+    # Its layer may get another place: in a domain, or out of one.
+    moves = facts.own is not None and slice_path(facts.own.layer) != layer
+    was = slice_path(facts.own.layer) if facts.own is not None and moves else slice_path(facts.parent)
+    parent = was.rstrip("/")
+    depth, deeper = parent.count("/") + 1, layer.count("/") + 1
     # systemd puts a `_` before names that could be taken for kernel files (cg_escape).
     plain = {f"{parent}/{facts.unit}", f"{parent}/_{facts.unit}"}
     if facts.control_group and not _within(facts.control_group, layer):
         plain.add(facts.control_group)
+    if moves:
+        plain.add(parent)
     sets = {name for _, name in nft_sets(facts)} if version >= NFTSET_VERSION else set()
     for rule in found.rules:
         filled = bool(sets.intersection(rule.sets))
         if filled and rule.level == depth:
-            yield Effect(
-                rule, _change(rule), f"say level {depth + 1}: NFTSet= puts the service's own cgroup into the set"
-            )
+            yield Effect(rule, _change(rule), f"say level {deeper}: NFTSet= puts the service's own cgroup into the set")
         elif not filled and any(_within(path, own) for path in rule.paths for own in plain):
             yield Effect(rule, _change(rule), f"{'be attached to' if rule.tool == 'bpf' else 'name'} {layer}")
-        elif not filled and rule.negated and rule.level == depth + 1:
+        elif not filled and rule.negated and rule.level is not None and depth < rule.level <= deeper:
             yield Effect(rule, _change(rule), f"say level {depth}, or name {layer} too")
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
+from cgroup_layering.domains.naming import domain_name
 from cgroup_layering.effective.settings import PROPERTIES
 from cgroup_layering.model import Reason, ServiceFacts
 from cgroup_layering.naming import ancestors, is_template, split_layer, template_of
@@ -187,7 +188,8 @@ def merge(facts: ServiceFacts, state: LiveState) -> ServiceFacts:
         settings={name: service[name] for name in PROPERTIES if name in service},
     )
     # A drop-in of ours whose slice file has gone puts it into its layer still: that is no riddle, and can be mended.
-    layered = split_layer(facts.slice) == (facts.unit, facts.parent)
+    named = split_layer(facts.slice)
+    layered = named is not None and named[0] == facts.unit and (named[1] == facts.parent or bool(domain_name(named[1])))
     unclear = facts.own is None and facts.slice and facts.slice != facts.parent and not layered
     if unclear and facts.obstacle is None and not facts.transient:
         reason = Reason(

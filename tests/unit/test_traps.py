@@ -192,7 +192,7 @@ GUARDS = (
     Guard(
         9,
         "cgroup_layering/removal.py",
-        "        if store.own_drop_in(drop_in) is not None:\n            gone |= store.remove(drop_in)\n",
+        "        if written is not None and not elsewhere:\n            gone |= store.remove(drop_in)\n",
         "",
         (f"{TRANSACTION}::test_removal_takes_only_what_is_ours",),
     ),
