@@ -41,6 +41,7 @@ PLACES = ("/run/", "/srv/", "/var/", "/opt/")
 NO_FILES = ("/proc/", "/sys/", "/dev/", "/run/")
 """What has no page cache of its own, or none that is read from a disk."""
 BPFFS = "/sys/fs/bpf/"
+DOMAIN = ".domain"
 _PATH = re.compile(r"(?:/[A-Za-z0-9:_.@+~-]+)+", re.ASCII)
 _PIN = re.compile(r"(?:/[A-Za-z0-9_-]+)+", re.ASCII)
 _MODE = re.compile(r"0?[0-7]{3,4}", re.ASCII)
@@ -59,9 +60,10 @@ class BadHold(ValueError):
 
 
 def read_hold(owner: str, table: object) -> Hold:
-    """The declaration of a service. Raises BadHold."""
-    if is_template(owner) or not is_service_name(owner):
-        raise BadHold((), f"{owner!r} is no service such as a.service")
+    """The declaration of a service or a domain. Raises BadHold."""
+    domain = owner.endswith(DOMAIN) and owner.isprintable() and " " not in owner
+    if is_template(owner) or not (is_service_name(owner) or domain):
+        raise BadHold((), f"{owner!r} is neither a service such as a.service nor a domain such as web.domain")
     if len(holder_name(owner)) > UNIT_NAME_LIMIT:
         raise BadHold((), f"the name of the holder of {owner} would be over systemd's limit of {UNIT_NAME_LIMIT} bytes")
     if not isinstance(table, dict):
@@ -76,6 +78,8 @@ def read_hold(owner: str, table: object) -> Hold:
         _check_glob(glob)
     if files and "max" not in table:
         raise BadHold(("files",), "`files` needs `max`, how much of them is loaded at most")
+    if owner.endswith(DOMAIN) and "required" in table:
+        raise BadHold(("required",), "`required` is for services: a domain's holder holds none of them back")
     _twice([one.path for one in tmpfs], "tmpfs", "path")
     _twice([one.pin for one in maps], "bpf_maps", "pin")
     return Hold(

@@ -59,14 +59,17 @@ def test_a_whole_declaration_is_read() -> None:
     )
 
 
+def test_domains_have_declarations_too() -> None:
+    assert set(holds(GOOD_TMPFS.replace("a.service", "shop/web.domain")).good) == {"shop/web.domain"}
+
+
 @pytest.mark.parametrize(
     ("text", "line", "why"),
     [
         (LINES, 1, "nothing is declared"),
         (f"{LINES}colour = 1\n", 2, "'colour' is not known here"),
-        ('[hold."a@.service"]\nmax = "1M"\n', 1, "is no service such as"),
-        ('[hold."web.domain"]\nmax = "1M"\n', 1, "is no service such as"),
-        ('[hold.tmpfs]\nmax = "1M"\n', 1, "is no service such as"),
+        ('[hold."a@.service"]\nmax = "1M"\n', 1, "neither a service such as"),
+        ('[hold.tmpfs]\nmax = "1M"\n', 1, "neither a service such as"),
         (f'{LINES}files = ["/a"]\n', 2, "needs `max`"),
         (f'{LINES}files = "/a"\nmax = "1M"\n', 2, "list of words"),
         (f'{LINES}files = ["a/*"]\nmax = "1M"\n', 2, "no absolute path"),

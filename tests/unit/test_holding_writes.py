@@ -11,8 +11,9 @@ import pytest
 
 from cgroup_layering import render
 from cgroup_layering.errors import CgroupLayeringError
+from cgroup_layering.holding.domains import Place, keep_holders, owners_around
 from cgroup_layering.holding.leaving import left_behind, stop_holders
-from cgroup_layering.holding.model import BpfMapSpec, Hold, Tmpfs
+from cgroup_layering.holding.model import BpfMapSpec, Hold, Holds, Tmpfs
 from cgroup_layering.holding.names import holder_name
 from cgroup_layering.model import Change, Layering
 from cgroup_layering.removal import remove_files
@@ -198,3 +199,34 @@ def test_texts_differ_from_those_of_another_declaration() -> None:
     prints = {print_of(service_plan(one)) for one in (NONE, OLD, NEW)}
     assert len(prints) == 3
     assert render.hold_texts(NONE) == {}
+
+
+WEB = "system-web.domain.slice"
+DOMAIN_HOLD = Hold("web.domain", tmpfs=(Tmpfs("/run/web", 1 << 20),))
+
+
+def test_a_domains_holder_follows_its_members_and_its_declaration(store: Store) -> None:
+    before = snapshot(store.root)
+    holder = ETC / holder_name("web.domain")
+    holds = Holds({"web.domain": DOMAIN_HOLD, "other.domain": DOMAIN_HOLD})
+    one, two = (Place("web", ETC / WEB, names) for names in (("a.service",), ("a.service", "b.service")))
+    assert keep_holders(store, [one], holds).changed
+    assert not keep_holders(store, [one], holds).changed
+    text = store.read(holder) or ""
+    assert f"Slice={WEB}\n" in text and "Before=a.service\n" in text and "PartOf" not in text
+    assert keep_holders(store, [two], None).changed, "nobody looked at the configuration"
+    assert "Before=b.service\n" in (store.read(holder) or "")
+    assert not keep_holders(store, [two], Holds({}, {"web.domain": "It is bad."})).changed
+    changed = replace(DOMAIN_HOLD, tmpfs=(Tmpfs("/run/new", 1 << 20),))
+    assert keep_holders(store, [two], Holds({"web.domain": changed})).changed
+    assert store.read(ETC / "run-web.mount") is None and store.read(ETC / "run-new.mount") is not None
+    assert keep_holders(store, [two], Holds()).gone == [changed]
+    assert snapshot(store.root) == before
+    keep_holders(store, [two], holds)
+    assert keep_holders(store, [], holds).gone == [DOMAIN_HOLD], "the domain is gone"
+    assert snapshot(store.root) == before
+
+
+def test_who_is_in_a_domain_waits_for_all_around_it() -> None:
+    assert owners_around("") == ()
+    assert owners_around("shop/web") == ("shop.domain", "shop/web.domain")
