@@ -79,6 +79,14 @@ class Config:
         return next((rule for glob, rule in reversed(self.lifetimes) if fnmatchcase(unit, glob)), self.default)
 
 
+def declared(store: Store) -> Holds | None:
+    """The persistent resources that are declared; None, which leaves them as they are, if that can not be read."""
+    try:
+        return load(store).holds
+    except ConfigError:
+        return None
+
+
 def load(store: Store) -> Config:
     """Read all configuration files below the store's root. Raises ConfigError, StoreError."""
     chosen: dict[str, Path] = {}

@@ -85,6 +85,8 @@ class Layerer:
                 outcome.pending[service.unit] = f"{why} It gets into its layer at its {service.timing}."
         if movers and before is not None:
             before.read_back = outcome.read_back
+            # A domain's holder has to be there before a member starts.
+            outcome.remarks.extend(keep_weights(self._store, manager, CgroupFS(), reload))
             mover = Mover(
                 manager, self._store, self._timeout, self._progress, self._before_restart, self._gate, before.lost
             )

@@ -80,6 +80,8 @@ class OwnFiles:
     systemd: int = 0
     hold: Hold | None = None
     """The persistent resources that its holder realises, as the holder's file says."""
+    domain_holders: tuple[str, ...] = ()
+    """The holders of domains that its drop-in asks for."""
     held: tuple[tuple[Path, str], ...] = ()
     """Our holder and mount units beside the slice file, with their texts."""
     joined_plain: bool = False
@@ -229,6 +231,8 @@ class Layering:
     systemd: int = 0
     hold: Hold | None = None
     """The persistent resources of the service."""
+    domain_holders: tuple[str, ...] = ()
+    """The holders of the domains that it is in, the outermost first."""
     early: bool = False
     """Whether the service may start before the host is up (DefaultDependencies=no)."""
 
@@ -242,9 +246,10 @@ class Layering:
     @property
     def holders(self) -> tuple[tuple[str, str], ...]:
         """What makes the service's start wait for its holders: directives of [Unit] and their values."""
+        around = tuple(("Wants", name) for name in self.domain_holders)
         if self.hold is None:
-            return ()
-        return (("Requires" if self.hold.required else "Wants", holder_name(self.hold.owner)),)
+            return around
+        return (*around, ("Requires" if self.hold.required else "Wants", holder_name(self.hold.owner)))
 
     domain: str = ""
     """The name of the domain that the layer is in."""

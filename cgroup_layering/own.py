@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from cgroup_layering.holding.model import Hold, from_json
+from cgroup_layering.holding.names import DOMAIN, owner_of
 from cgroup_layering.model import OwnFiles, Tracking
 from cgroup_layering.naming import split_layer
 from cgroup_layering.unitfile import Setting, UnitFiles, parse
@@ -53,6 +54,12 @@ def declaration(text: str, path: Path) -> Hold | None:
     return from_json(facts(text, path).get("Declaration", ""))
 
 
+def domain_holders(drop_in_text: str) -> tuple[str, ...]:
+    """The holders of domains that a drop-in of ours asks for."""
+    names = [line.removeprefix("Wants=") for line in drop_in_text.splitlines() if line.startswith("Wants=")]
+    return tuple(name for name in names if (owner_of(name) or "").endswith(DOMAIN))
+
+
 def read_back(
     path: Path,
     slice_text: str,
@@ -88,6 +95,7 @@ def read_back(
         linked=linked,
         limits=said.get("LayerLimits") != "no",
         hold=hold,
+        domain_holders=domain_holders(drop_in_text or ""),
         held=held,
         systemd=int(release) if (release := said.get("Systemd", "")).isdecimal() else 0,
         joined_plain=said.get("JoinedPlain") == "yes",

@@ -12,6 +12,7 @@ from cgroup_layering._version import __version__
 from cgroup_layering.config import Config
 from cgroup_layering.domains.naming import domain_name
 from cgroup_layering.holding.model import Hold, Holds
+from cgroup_layering.holding.names import holder_name, owners_around
 from cgroup_layering.lifetime.rules import Kind, parse_rule
 from cgroup_layering.lifting import Choice, lift
 from cgroup_layering.model import (
@@ -110,6 +111,7 @@ def _plan_service(facts: ServiceFacts, host: Host, request: Request) -> ServiceP
         limits=_limits(facts, request),
         systemd=host.version,
         hold=_hold(facts, request),
+        domain_holders=_domain_holders(facts, request),
         early=not facts.default_dependencies,
         domain=domain_name(facts.domain),
         joined_plain=bool(facts.domain) and (facts.own.joined_plain if facts.own else request.moving),
@@ -160,6 +162,19 @@ def _hold(facts: ServiceFacts, request: Request) -> Hold | None:
     if holds is None or facts.unit in holds.bad:
         return facts.own.hold if facts.own else None
     return holds.good.get(facts.unit)
+
+
+def _domain_holders(facts: ServiceFacts, request: Request) -> tuple[str, ...]:
+    """The holders of the domains that it is in; of a declaration that can't be taken, if it has one already."""
+    holds = request.declared
+    asked = facts.own.domain_holders if facts.own is not None else ()
+    found = []
+    for owner in owners_around(domain_name(facts.domain)):
+        name = holder_name(owner)
+        stays = (holds is None or owner in holds.bad) and name in asked
+        if stays or (holds is not None and owner in holds.good):
+            found.append(name)
+    return tuple(found)
 
 
 def _hold_notes(unit: str, layering: Layering, request: Request) -> Iterator[Reason]:

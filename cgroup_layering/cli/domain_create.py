@@ -13,7 +13,7 @@ from cgroup_layering.cli.options import output_options, root_option
 from cgroup_layering.cli.session import Session
 from cgroup_layering.domains.files import Domain, is_domain_file, with_given
 from cgroup_layering.domains.naming import domain_slice, outer
-from cgroup_layering.domains.registry import all_domains, layer_settings, the_domain, weights
+from cgroup_layering.domains.registry import all_domains, keep_weights, layer_settings, the_domain, weights
 from cgroup_layering.domains.settings import parse_settings
 from cgroup_layering.errors import CgroupLayeringError, ExitCode
 from cgroup_layering.offline import installed_version
@@ -82,6 +82,7 @@ def create_command(
         print(f"# {file}\n{text}", end="")
         return ExitCode.OK
     remarks = _write(session, replace(domain, text=text), before, not no_reload) if changed else []
+    remarks += keep_weights(session.store, session.manager, session.fs if session.online else None, not no_reload)
     _show(domain, before, changed, remarks, output)
     return ExitCode.OK
 

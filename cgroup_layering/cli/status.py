@@ -14,6 +14,7 @@ from cgroup_layering.domains.naming import slice_of_layer
 from cgroup_layering.domains.registry import all_domains
 from cgroup_layering.errors import ExitCode
 from cgroup_layering.formers import layerings
+from cgroup_layering.holding.names import DOMAIN
 from cgroup_layering.holding.standing import holder_states
 from cgroup_layering.levels import outermost, tree
 from cgroup_layering.model import Host, Tracking
@@ -59,7 +60,8 @@ def command(units: tuple[str, ...], raw: bool, as_tree: bool, output: Output) ->
         _table(standings, raw, output)
         for name in sorted((config.holds.good.keys() | config.holds.bad.keys()) - set(words)):
             unheld = f"Resources are declared for {name}, which has no layer: nothing is held for it."
-            output.say(config.holds.bad.get(name, unheld))
+            if name in config.holds.bad or not name.endswith(DOMAIN):
+                output.say(config.holds.bad.get(name, unheld))
     for unit in plain:
         output.complain(f"{unit} is not layered.")
     return ExitCode.NOT_RUNNING if plain else ExitCode.OK

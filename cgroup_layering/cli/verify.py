@@ -12,11 +12,14 @@ from cgroup_layering.charges.usage import Target
 from cgroup_layering.cli.looks import folders_of
 from cgroup_layering.cli.options import output_options, units_argument
 from cgroup_layering.cli.session import Session
-from cgroup_layering.config import load
+from cgroup_layering.config import Config, load
+from cgroup_layering.domains.registry import all_domains
 from cgroup_layering.effective.quantities import PAGE
 from cgroup_layering.effective.settings import PROPERTIES
 from cgroup_layering.errors import CgroupLayeringError, ExitCode
+from cgroup_layering.holding.domains import hold_of
 from cgroup_layering.holding.look import Instance, hold_checks
+from cgroup_layering.holding.names import DOMAIN
 from cgroup_layering.holding.standing import holder_states
 from cgroup_layering.model import Host, Plan
 from cgroup_layering.naming import slice_path
@@ -46,8 +49,11 @@ def command(units: tuple[str, ...], strict: bool, verbose: bool, output: Output)
     if not words:
         output.say("No service is layered.")
     host = session.read(words, follow_aliases=True) if words else Host(0, {})
-    wanted = plan(host, Request(config=load(session.store)))
+    config = load(session.store)
+    wanted = plan(host, Request(config=config))
     found = _checks(session, host, wanted)
+    if not units:
+        found.extend(_domain_checks(session, config))
     standings = survey(host, wanted.services, session.fs)
     inside = {slice_path(s.layer): s.unit for s in standings if s.place is Place.IN_LAYER}
     pages, unseen = _pages(session, host, inside)
@@ -100,6 +106,23 @@ def _hold_checks(session: Session, host: Host, wanted: Plan) -> Iterator[Check]:
             invocation = bytes(raw).hex() if isinstance(raw, list | tuple | bytes) else str(raw)
             instance = Instance(facts, invocation)
             yield from hold_checks(own.hold, own.layer, states[unit], session.fs, instance)
+
+
+def _domain_checks(session: Session, config: Config) -> Iterator[Check]:
+    """The same of domains."""
+    assert session.manager is not None  # noqa: S101 - verify has no --root
+    for owner, sentence in config.holds.bad.items():
+        if owner.endswith(DOMAIN):
+            yield Check(owner, "declaration", "sound", sentence)
+    found = {}
+    for domain in all_domains(session.store).values():
+        hold = hold_of(session.store, domain.file.parent, f"{domain.name}{DOMAIN}")
+        if hold is not None:
+            found[hold.owner] = hold, domain.slice
+    states = holder_states(session.manager, found) if found else {}
+    for owner, (hold, name) in found.items():
+        if session.fs.exists(slice_path(name)):
+            yield from hold_checks(hold, name, states[owner], session.fs)
 
 
 def _pages(session: Session, host: Host, inside: dict[str, str]) -> tuple[dict[str, LayerPages], str]:

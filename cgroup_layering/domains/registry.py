@@ -6,10 +6,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from cgroup_layering.config import declared
 from cgroup_layering.domains.files import Domain, domain_text, is_domain_file, read_domain, slice_settings, weighed
 from cgroup_layering.domains.naming import domain_name, domain_of_layer, outer
 from cgroup_layering.domains.weights import Sum
 from cgroup_layering.errors import CgroupLayeringError, ExitCode
+from cgroup_layering.holding.domains import Place, after, keep_holders
 from cgroup_layering.kernel.cgroupfs import CgroupFS
 from cgroup_layering.model import OwnFiles
 from cgroup_layering.rooted import StoreError
@@ -100,18 +102,31 @@ def layer_settings(store: Store) -> dict[str, list[Mapping[str, str]]]:
 
 
 def keep_weights(store: Store, manager: Manager | None, fs: CgroupFS | None, reload: bool = True) -> list[str]:
-    """Bring the weights of all domains up to date with their members; sentences on what could not be.
+    """Bring weights and holders of all domains up to date with their members; sentences on what could not be.
 
     Whoever changed layers calls this after it; where nothing is to be done it costs a look at the files.
     """
     domains = all_domains(store)
-    if not domains:
-        return []
+    kept = keep_holders(store, places(store, domains), declared(store))
+    remarks = after(kept, store, manager)
     changed = []
     for name, (_, text) in weights(domains, layer_settings(store)).items():
         if store.write(domains[name].file, text, is_domain_file):
             changed.append(domains[name].slice)
-    if not changed or manager is None or not reload:
-        return []
+    if not (changed or kept.changed) or manager is None or not reload:
+        return remarks
     manager.reload()
-    return settle(manager, fs, changed) if fs is not None else []
+    return [*remarks, *(settle(manager, fs, changed) if fs is not None else [])]
+
+
+def places(store: Store, domains: Mapping[str, Domain]) -> list[Place]:
+    """Each domain with the services in it or in domains inside of it, for its holder."""
+    inside = members(store)
+    return [
+        Place(
+            name,
+            domain.file,
+            tuple(own.unit for other in inside if f"{other}/".startswith(f"{name}/") for own in inside[other]),
+        )
+        for name, domain in domains.items()
+    ]

@@ -7,8 +7,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from cgroup_layering.domains.naming import BadDomainName, domain_slice
 from cgroup_layering.holding.model import Bound, BpfMapSpec, Hold, Tmpfs
-from cgroup_layering.holding.names import holder_name
+from cgroup_layering.holding.names import DOMAIN, holder_name
 from cgroup_layering.naming import UNIT_NAME_LIMIT, is_service_name, is_template
 from cgroup_layering.spans import parse_size
 
@@ -41,7 +42,6 @@ PLACES = ("/run/", "/srv/", "/var/", "/opt/")
 NO_FILES = ("/proc/", "/sys/", "/dev/", "/run/")
 """What has no page cache of its own, or none that is read from a disk."""
 BPFFS = "/sys/fs/bpf/"
-DOMAIN = ".domain"
 _PATH = re.compile(r"(?:/[A-Za-z0-9:_.@+~-]+)+", re.ASCII)
 _PIN = re.compile(r"(?:/[A-Za-z0-9_-]+)+", re.ASCII)
 _MODE = re.compile(r"0?[0-7]{3,4}", re.ASCII)
@@ -61,8 +61,7 @@ class BadHold(ValueError):
 
 def read_hold(owner: str, table: object) -> Hold:
     """The declaration of a service or a domain. Raises BadHold."""
-    domain = owner.endswith(DOMAIN) and owner.isprintable() and " " not in owner
-    if is_template(owner) or not (is_service_name(owner) or domain):
+    if is_template(owner) or not (is_service_name(owner) or _is_domain(owner)):
         raise BadHold((), f"{owner!r} is neither a service such as a.service nor a domain such as web.domain")
     if len(holder_name(owner)) > UNIT_NAME_LIMIT:
         raise BadHold((), f"the name of the holder of {owner} would be over systemd's limit of {UNIT_NAME_LIMIT} bytes")
@@ -91,6 +90,13 @@ def read_hold(owner: str, table: object) -> Hold:
         maps=maps,
         parity=_bound(table),
     )
+
+
+def _is_domain(owner: str) -> bool:
+    try:
+        return owner.endswith(DOMAIN) and bool(domain_slice(owner.removesuffix(DOMAIN)))
+    except BadDomainName:
+        return False
 
 
 def _check_glob(glob: str) -> None:

@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cgroup_layering._version import __version__
-from cgroup_layering.holding.declared import DOMAIN
 from cgroup_layering.holding.leaving import left_behind, stop_holders
 from cgroup_layering.holding.model import Hold, Holds
-from cgroup_layering.holding.names import holder_name, owner_of
+from cgroup_layering.holding.names import DOMAIN, holder_name, owner_of
 from cgroup_layering.own import declaration
 from cgroup_layering.removal import remove_held
 from cgroup_layering.render import holder_texts
@@ -42,12 +41,6 @@ class Kept:
     gone: list[Hold] = field(default_factory=list)
 
 
-def owners_around(name: str) -> tuple[str, ...]:
-    """The declarations that concern who is in a domain: that of the domain, and before it of those around it."""
-    parts = name.split("/") if name else []
-    return tuple(f"{'/'.join(parts[: depth + 1])}{DOMAIN}" for depth in range(len(parts)))
-
-
 def keep_holders(store: Store, places: Iterable[Place], holds: Holds | None) -> Kept:
     """Bring the holders of all domains up to date with their members and with what is declared.
 
@@ -59,7 +52,7 @@ def keep_holders(store: Store, places: Iterable[Place], holds: Holds | None) -> 
         for owner in _holding(store, folder):
             place = known.get(owner)
             if place is None or place.file.parent != folder or _wanted(store, place, holds) is None:
-                hold = _declared(store, folder, owner)
+                hold = hold_of(store, folder, owner)
                 kept.changed |= remove_held(store, folder, owner)
                 kept.gone += [hold] if hold is not None else []
     for place in known.values():
@@ -81,14 +74,15 @@ def _holding(store: Store, folder: Path) -> list[str]:
     return [owner for owner in owners if owner is not None and owner.endswith(DOMAIN) and store.held(folder, owner)]
 
 
-def _declared(store: Store, folder: Path, owner: str) -> Hold | None:
+def hold_of(store: Store, folder: Path, owner: str) -> Hold | None:
+    """What our holder of a service or domain in a folder was made from, or None."""
     held = store.held(folder, owner)
     return declaration(held[0][1], held[0][0]) if held else None
 
 
 def _wanted(store: Store, place: Place, holds: Holds | None) -> Hold | None:
     if holds is None or place.owner in holds.bad:
-        return _declared(store, place.file.parent, place.owner)
+        return hold_of(store, place.file.parent, place.owner)
     return holds.good.get(place.owner)
 
 

@@ -28,8 +28,11 @@ class Instance:
     invocation: str
 
 
-def hold_checks(hold: Hold, layer: str, state: str, fs: CgroupFS, instance: Instance) -> Iterator[Check]:
-    """The promises about what is held, of a service that runs in its layer; none before its holder's first run."""
+def hold_checks(hold: Hold, layer: str, state: str, fs: CgroupFS, instance: Instance | None = None) -> Iterator[Check]:
+    """The promises about what is held in a service's layer or a domain's slice; none before its holder's first run.
+
+    `instance` is that of a service, which runs in its layer.
+    """
     if state == WAITS:
         return
     unit = hold.owner
@@ -42,8 +45,8 @@ def hold_checks(hold: Hold, layer: str, state: str, fs: CgroupFS, instance: Inst
         paths = [str(path) for path in files_of(one.path)]
         yield Check(unit, f"tmpfs {one.path}", "all charged to the layer", _pages(paths, inside))
     yield from _maps(hold, inside)
-    own = instance.facts.own
-    if own is not None and own.tracking is Tracking.INSTANCE:
+    own = instance.facts.own if instance is not None else None
+    if instance is not None and own is not None and own.tracking is Tracking.INSTANCE:
         yield from _parity(hold, home, fs, instance)
 
 

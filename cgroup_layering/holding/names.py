@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from cgroup_layering.naming import escape, unescape
 
+DOMAIN = ".domain"
+"""What the name of a domain ends in where it could be taken for a service's."""
 PREFIX, SUFFIX = "cgroup-layering-hold@", ".service"
 PATTERN = f"{PREFIX}*{SUFFIX}"
 
@@ -24,6 +26,12 @@ def owner_of(holder: str) -> str | None:
     except (ValueError, UnicodeDecodeError):
         return None
     return owner if owner and escape(owner) == escaped else None
+
+
+def owners_around(name: str) -> tuple[str, ...]:
+    """The declarations that concern who is in a domain: that of the domain, and before it of those around it."""
+    parts = name.split("/") if name else []
+    return tuple(f"{'/'.join(parts[: depth + 1])}{DOMAIN}" for depth in range(len(parts)))
 
 
 def mount_name(path: str) -> str:

@@ -19,7 +19,7 @@ from cgroup_layering.holding.recording import recorded
 from cgroup_layering.holding.state import Report, forget, read_state, write_state
 from cgroup_layering.holding.tmpfs import STAGE, fill
 from cgroup_layering.model import Change, Tracking
-from cgroup_layering.own import declaration
+from cgroup_layering.own import declaration, domain_holders
 from cgroup_layering.planner import Request, plan
 from cgroup_layering.store import Store
 from cgroup_layering.unitfile import parse
@@ -378,3 +378,28 @@ def test_parity_compares_with_the_first_instance_since_the_layer_came(
     assert parity.look(hold, 8, "i3", 4899) == parity.Parity(4899, None, True, "0 % + 100B"), "another layer"
     (tmp_path / "boot_id").write_text("two\n")
     assert parity.look(hold, 8, "i4", 100).later is None
+
+
+def test_members_of_a_domain_wait_for_its_holder() -> None:
+    declared_here = Holds({"shop.domain": Hold("shop.domain", tmpfs=FULL.tmpfs)}, {"shop/web.domain": "It is bad."})
+    inside = facts(domain="system-shop.domain-web.domain.slice")
+    (found,) = plan(host(inside), Request(holds=declared_here)).services
+    assert found.layering is not None
+    assert found.layering.domain_holders == (holder_name("shop.domain"),)
+    text = render.drop_in_text(found.layering)
+    assert f"Wants={holder_name('shop.domain')}\n" in text and "Requires" not in text
+    assert domain_holders(text) == (holder_name("shop.domain"),)
+    (outside,) = plan(host(facts()), Request(holds=declared_here)).services
+    assert outside.layering is not None and not outside.layering.domain_holders
+
+
+@pytest.mark.parametrize(
+    ("owner", "why"), [("a b.domain", "neither"), ("x/x.domain", "neither"), (".domain", "neither")]
+)
+def test_a_domain_that_can_not_be_has_no_declaration(owner: str, why: str) -> None:
+    assert why in holds(GOOD_TMPFS.replace("a.service", owner)).bad[owner]
+
+
+def test_a_domains_holder_holds_nobody_back() -> None:
+    text = '[hold."web.domain"]\nrequired = true\n' + GOOD_TMPFS.replace("a.service", "web.domain")
+    assert "`required` is for services" in holds(text).bad["web.domain"]

@@ -11,10 +11,10 @@ import pytest
 
 from cgroup_layering import render
 from cgroup_layering.errors import CgroupLayeringError
-from cgroup_layering.holding.domains import Place, keep_holders, owners_around
+from cgroup_layering.holding.domains import Place, keep_holders
 from cgroup_layering.holding.leaving import left_behind, stop_holders
 from cgroup_layering.holding.model import BpfMapSpec, Hold, Holds, Tmpfs
-from cgroup_layering.holding.names import holder_name
+from cgroup_layering.holding.names import holder_name, owners_around
 from cgroup_layering.model import Change, Layering
 from cgroup_layering.removal import remove_files
 from cgroup_layering.rooted import StoreError
