@@ -337,3 +337,46 @@ def test_a_purged_package_leaves_a_service_that_starts(keeper: Machine) -> None:
     assert keeper.show(UNIT, "ActiveState") == "active"
     assert keeper.show(HOLDER, "ConditionResult") == "no"
     keeper.ok(f"DEBIAN_FRONTEND=noninteractive dpkg -i {package}")
+
+
+SHARED = """[hold."shared.domain"]
+files = ["/var/lib/keeper/data"]
+max = "128M"
+
+[[hold."shared.domain".tmpfs]]
+path = "/run/shared"
+size = "64M"
+from = "/var/lib/keeper/seed"
+"""
+READER = "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/usr/bin/cat /var/lib/keeper/data /run/shared/cache\n"
+
+
+@pytest.mark.long
+def test_what_a_domain_holds_is_charged_to_neither_of_its_services(keeper: Machine) -> None:
+    domain, holder = "/system.slice/system-shared.domain.slice", "cgroup-layering-hold@shared.domain.service"
+    units = ["one.service", "two.service"]
+    for unit in units:
+        keeper.write(f"{ETC}/{unit}", f"{READER}StandardOutput=null\n")
+    keeper.write(CONFIG, SHARED)
+    keeper.ok("systemctl daemon-reload")
+    keeper.tool_ok("domain", "create", "shared")
+    keeper.tool_ok("domain", "add", "shared", *units)
+    keeper.ok(f"systemctl start {' '.join(units)}")
+    assert keeper.show(holder, "ActiveState") == "active"
+    owners = json.loads(keeper.ok(f"python3 {GUEST}/pagereader.py --json /var/lib/keeper/data /run/shared/cache"))
+    assert [one["owners"] for one in owners] == [{domain: 64 * MIB // 4096}, {domain: 32 * MIB // 4096}]
+    order = keeper.ok(f"systemctl show --value -p InactiveExitTimestampMonotonic '{holder}' {' '.join(units)}").split()
+    assert int(order[0]) < min(int(order[1]), int(order[2]))
+    assert keeper.tool("verify").code == 0
+    entered = keeper.show(holder, "ActiveEnterTimestampMonotonic")
+    keeper.ok("systemctl restart one.service")
+    assert keeper.show(holder, "ActiveEnterTimestampMonotonic") == entered, "the other one still needs it"
+    keeper.ok("systemctl stop one.service two.service")
+    shown = f"systemctl show --value -p ActiveState '{holder}'"
+    keeper.ok(f'timeout 90 sh -c "until [ \\"\\$({shown})\\" = inactive ]; do sleep 1; done"')
+    keeper.tool_ok("domain", "remove", "shared", *units)
+    keeper.tool_ok("domain", "delete", "shared", "--force")
+    assert keeper.run(f"ls {ETC}/{holder} {ETC}/run-shared.mount").out == ""
+    assert keeper.run("cgroup-layering is-enabled one two").out.split() == ["disabled", "disabled"]
+    keeper.ok(f"systemctl stop run-shared.mount; rm -rf /run/shared {ETC}/one.service {ETC}/two.service {CONFIG}")
+    keeper.ok("systemctl daemon-reload")
