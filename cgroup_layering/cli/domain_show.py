@@ -14,6 +14,9 @@ from cgroup_layering.domains.files import Domain
 from cgroup_layering.domains.registry import NoSuchDomain, all_domains, inner, members
 from cgroup_layering.domains.weights import KEYS
 from cgroup_layering.errors import ExitCode
+from cgroup_layering.holding.domains import hold_of
+from cgroup_layering.holding.names import DOMAIN
+from cgroup_layering.holding.standing import holder_states
 from cgroup_layering.levels import Node, tree
 from cgroup_layering.naming import slice_path
 from cgroup_layering.output.tables import Output
@@ -34,12 +37,22 @@ def show_command(name: str | None, raw: bool, root: Path, output: Output) -> int
         raise NoSuchDomain(name)
     inside = {domain: [own.unit for own in found] for domain, found in members(session.store).items()}
     chosen = [known[name]] if name else list(known.values())
+    holders = {domain.name: _holder(session, domain) for domain in chosen}
     trees = {domain.name: _tree(session, domain) for domain in chosen}
     if output.json != "off":
-        documents = [_json(one, inside.get(one.name, []), inner(known, one.name), trees[one.name]) for one in chosen]
+        documents = [
+            {
+                **_json(one, inside.get(one.name, []), inner(known, one.name), trees[one.name]),
+                "holder": holders[one.name],
+            }
+            for one in chosen
+        ]
         output.document({"domains": documents})
     elif name:
-        _detail(known[name], inside.get(name, []), inner(known, name), trees[name], raw)
+        _detail(known[name], inside.get(name, []), inner(known, name), holders[name])
+        if (node := trees[name]) is not None:
+            print()
+            show_tree([node], raw)
     else:
         rows = [
             (one.name, ", ".join(inside.get(one.name, [])), *_sizes(trees[one.name], raw), _settings(one))
@@ -66,7 +79,15 @@ def _settings(domain: Domain) -> str:
     return " ".join([*(one.word for one in domain.given), *(f"{key}={value}" for key, value in weights.items())])
 
 
-def _detail(domain: Domain, units: list[str], nested: list[str], node: Node | None, raw: bool) -> None:
+def _holder(session: Session, domain: Domain) -> str:
+    """How the holder of its persistent resources stands; empty for none."""
+    owner = f"{domain.name}{DOMAIN}"
+    if session.manager is None or hold_of(session.store, domain.file.parent, owner) is None:
+        return ""
+    return holder_states(session.manager, [owner])[owner]
+
+
+def _detail(domain: Domain, units: list[str], nested: list[str], holder: str) -> None:
     lines = {
         domain.name: "",
         "      Slice": domain.slice,
@@ -76,10 +97,9 @@ def _detail(domain: Domain, units: list[str], nested: list[str], node: Node | No
     }
     if nested:
         lines["    Domains"] = ", ".join(nested)
+    if holder:
+        lines["     Holder"] = holder
     print("\n".join(f"{key}: {value}" if value else key for key, value in lines.items()))
-    if node is not None:
-        print()
-        show_tree([node], raw)
 
 
 def _json(domain: Domain, units: list[str], nested: list[str], node: Node | None) -> dict[str, object]:
