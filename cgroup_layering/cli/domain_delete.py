@@ -61,17 +61,18 @@ def delete_command(name: str, force: bool, dry_run: bool, root: Path, output: Ou
     session.store.check_writable(domain.file.parent)
     departures = _stop(session, domain, force, output)
     gone = not departures or departures[-1].gone
-    if gone:
-        _remove_files(session, domain)
+    remarks = _remove_files(session, domain) if gone else []
     for one in departures:
         log_departure(one)
     if output.json != "off":
         left = [departure_json(one) for one in departures]
-        output.document({"domain": name, "deleted": gone, "cgroups": left})
+        output.document({"domain": name, "deleted": gone, "cgroups": left, "remarks": remarks})
     for one in departures:
         (output.say if one.gone else output.complain)(sentence(one))
     if gone:
         output.say(f"Deleted domain {name}.")
+        for remark in remarks:
+            output.say(remark)
     return ExitCode.OK if gone else ExitCode.FAILURE
 
 
@@ -141,8 +142,11 @@ def _gone(session: Session, domain: Domain, remover: Remover, slice_of: tuple[st
     return departure
 
 
-def _remove_files(session: Session, domain: Domain) -> None:
-    """The slice file, what `systemctl set-property` wrote for it, and files of layers that services left in it."""
+def _remove_files(session: Session, domain: Domain) -> list[str]:
+    """Remove all that is ours of it; sentences on what stays in memory.
+
+    The slice file, what `systemctl set-property` wrote for it, and files of layers that services left in it.
+    """
     store = session.store
     for files in former_layers(store):
         if domain_of_layer(files.layer) == domain.name:
@@ -156,4 +160,4 @@ def _remove_files(session: Session, domain: Domain) -> None:
         store.remove_folder(folder)
     if session.manager is not None:
         session.manager.reload()
-    keep_weights(store, session.manager, session.fs if session.online else None)
+    return keep_weights(store, session.manager, session.fs if session.online else None)

@@ -19,6 +19,8 @@ DOMAIN = "/system.slice/system-web.domain.slice"
 FRONT = f"{DOMAIN}/system-web.domain-nginx.service.slice"
 BACK = f"{DOMAIN}/system-web.domain-backend.service.slice"
 OLD = "/system.slice/system-nginx.service.slice"
+HOLDER = "cgroup-layering-hold@web.domain.service"
+CONFIG = "/etc/cgroup-layering/web.toml"
 MIB = 1 << 20
 BACKEND = """[Service]
 Type=exec
@@ -28,6 +30,24 @@ Restart=no
 """
 PROXY = """location /back/ { proxy_pass http://127.0.0.1:8081/; proxy_read_timeout 300s; }
 location /files/ { alias /srv/web/; }
+"""
+FILE = """[hold."web.domain"]
+files = ["/srv/web/shared"]
+max = "64M"
+"""
+DECLARED = f"""{FILE}
+[[hold."web.domain".tmpfs]]
+path = "/run/shared"
+size = "32M"
+mode = "0755"
+from = "/srv/web/seed"
+
+[[hold."web.domain".bpf_maps]]
+pin = "/sys/fs/bpf/shared"
+type = "array"
+key = 4
+value = 4096
+entries = 2048
 """
 BPF = Path(__file__).resolve().parent / "charges" / "bpf_owners.py"
 
@@ -42,6 +62,7 @@ def host(fresh: Machine) -> Machine:
     line = "server_name _; include snippets/back.conf;"
     fresh.ok(f"sed -i '0,/server_name _;/s,server_name _;,{line},' /etc/nginx/sites-enabled/default")
     fresh.ok("mkdir -p /srv/web && cd /srv/web && for f in shared front back; do head -c 32M /dev/urandom > $f; done")
+    fresh.ok("cd /srv/web && mkdir seed && head -c 16M /dev/urandom > seed/cache")
     fresh.ok("cd /srv/web && head -c 160M /dev/zero > big && sync && nginx -t")
     fresh.ok("systemctl daemon-reload && systemctl restart nginx backend")
     assert ask(fresh, "free") == "done"
@@ -55,11 +76,14 @@ def web(host: Machine) -> Iterator[Machine]:
     before = host.manifest()
     yield host
     host.tool("disable", "--now", "nginx", "backend")
-    host.ok("umount -q /run/shared; rm -rf /run/shared /sys/fs/bpf/shared")
+    host.ok("systemctl stop run-shared.mount; rm -rf /run/shared /sys/fs/bpf/shared")
     host.tool("domain", "delete", "--force", "web")
-    host.ok("rm -rf /etc/systemd/system.control /run/systemd/system.control; systemctl daemon-reload")
+    control = "/etc/systemd/system.control /run/systemd/system.control"
+    host.ok(f"rm -rf {CONFIG} {control}; systemctl daemon-reload; systemctl reset-failed")
     host.tool("reap", "--force")
     assert host.manifest() == before
+    assert host.ok(f"systemctl list-units --all --plain --no-legend '{HOLDER}' run-shared.mount") == ""
+    assert host.run("ls -d /var/lib/cgroup-layering /run/cgroup-layering/hold-*").out == ""
     assert host.run(f"ls -d /sys/fs/cgroup{DOMAIN} /sys/fs/cgroup{OLD}").out == ""
     assert host.services("active")["nginx.service"] == "/system.slice/nginx.service"
 
@@ -82,12 +106,6 @@ def owners(machine: Machine, *paths: str) -> list[dict[str, int]]:
     """Pages by owner of each file, by a reader that knows nothing of the package."""
     found = json.loads(machine.ok(f"python3 {GUEST}/pagereader.py --json {' '.join(paths)}"))
     return [one["owners"] for one in found]
-
-
-def inside(machine: Machine, command: str) -> None:
-    """Run a command in the domain's slice, outside of its services."""
-    options = "--slice=system-web.domain.slice -p MemoryAccounting=no -p CollectMode=inactive-or-failed"
-    machine.ok(f"systemd-run --quiet --wait {options} sh -c '{command}'")
 
 
 def node(machine: Machine, name: str, level: str) -> Any:
@@ -145,7 +163,7 @@ def test_services_come_into_a_domain_and_leave_it(web: Machine) -> None:
     web.tool_ok("set-property", "nginx", "CPUWeight=300")
     assert web.cgroup_file(DOMAIN, "cpu.weight") == "400", "the sum is kept true"
     web.tool_ok("set-property", "nginx", "CPUWeight=")
-    web.ok("rm -rf /etc/systemd/system.control && systemctl daemon-reload")
+    web.ok("rm -rf /etc/systemd/system.control /run/systemd/system.control; systemctl daemon-reload")
     web.tool_ok("update")
     assert web.cgroup_file(DOMAIN, "cpu.weight") == "200"
     assert "Nothing to change" in web.tool_ok("update").err
@@ -167,11 +185,9 @@ def test_services_come_into_a_domain_and_leave_it(web: Machine) -> None:
 
 
 def test_what_is_shared_is_charged_to_neither(web: Machine) -> None:
-    """A file, a tmpfs and a bpf map that are made in the domain, seen by readers that know nothing of it."""
+    """A declared file, tmpfs and bpf map: their owners by readers that know nothing of the package."""
+    web.write(CONFIG, DECLARED)
     together(web)
-    inside(web, "mkdir -p /run/shared && mount -t tmpfs -o size=32M shared /run/shared")
-    inside(web, "cat /srv/web/shared > /dev/null; head -c 16M /dev/urandom > /run/shared/cache; chmod 755 /run/shared")
-    inside(web, "bpftool map create /sys/fs/bpf/shared type array key 4 value 4096 entries 2048 name shared")
     assert ask(web, "read/srv/web/shared") == str(32 * MIB)
     assert ask(web, "read/run/shared/cache") == str(16 * MIB)
     serve(web, "shared")
@@ -193,16 +209,17 @@ def test_what_is_shared_is_charged_to_neither(web: Machine) -> None:
     assert (rows[DOMAIN]["kind"], rows[DOMAIN]["domain"]) == ("domain", "web")
     assert rows[FRONT]["domain"] == "web"
 
-    web.ok("systemctl restart backend")
+    web.ok("systemctl restart backend nginx")
     assert ask(web, "read/srv/web/shared") == str(32 * MIB)
     assert owners(web, "/srv/web/shared", "/run/shared/cache") == [shared, cache]
     left = node(web, "backend.service", "layer")
     assert left["own_file_bytes"] >= 32 * MIB, "its own file is its layer's now"
+    assert web.tool("verify").code == 0, web.tool("verify").out
 
 
 def test_the_limit_holds_for_both_and_pressure_for_what_is_shared(web: Machine) -> None:
+    web.write(CONFIG, FILE)
     together(web, "MemoryMax=200M")
-    inside(web, "cat /srv/web/shared > /dev/null")
     serve(web, "front")
     kept, shared = f"{FRONT}/nginx.service", {DOMAIN: 32 * MIB // 4096}
     before = owners(web, "/srv/web/front")[0]
@@ -274,19 +291,25 @@ def test_what_takes_layers_away_takes_them_out_of_domains(web: Machine, way: str
     before = web.manifest()
     web.tool_ok("migrate", "--yes", "--now", "nginx", "backend")
     web.tool_ok("domain", "create", "web")
+    web.write(CONFIG, DECLARED)
     web.tool_ok("domain", "add", "web", "nginx")
     web.tool_ok("domain", "add", "web", "backend", "--now")
     # nginx still runs in its former layer, backend in the domain.
     web.tool_ok(*([way, "--now"] if way == "rollback" else [way, "--now", "nginx", "backend"]))
     for unit in ("nginx", "backend"):
         assert cgroup(web, unit) == f"/system.slice/{unit}.service"
-    web.tool_ok("domain", "delete", "web", "--force")
+    assert web.show(HOLDER, "ActiveState") == "inactive"
+    assert web.ok("stat -c %s /run/shared/cache") == str(16 * MIB), "what is in a tmpfs isn't taken away"
+    gone = web.tool_ok("domain", "delete", "web", "--force").err
+    assert "/run/shared" in gone and "/sys/fs/bpf/shared" in gone
+    web.ok(f"systemctl stop run-shared.mount; rm -r /run/shared {CONFIG}")
     assert web.manifest() == before
 
 
 @pytest.mark.long
 def test_a_domain_is_there_after_a_boot_and_the_program_may_go(web: Machine) -> None:
     web.ok("systemctl enable backend")
+    web.write(CONFIG, DECLARED)
     web.tool_ok("domain", "create", "web", "MemoryMax=300M", "--json=short")
     web.tool_ok("domain", "create", "web/inner", "CPUWeight=50")
     web.tool_ok("domain", "add", "web", "nginx")
@@ -297,11 +320,17 @@ def test_a_domain_is_there_after_a_boot_and_the_program_may_go(web: Machine) -> 
     assert cgroup(web, "backend") == f"{inner}/backend.service"
     assert web.cgroup_file(DOMAIN, "memory.max") == str(300 * MIB)
     assert web.cgroup_file(DOMAIN, "cpu.weight") == "150"
-    assert web.tool("verify").code == 0
+    assert web.show(HOLDER, "ActiveState") == "active"
+    cache = owners(web, "/srv/web/shared", "/run/shared/cache")
+    assert cache == [{DOMAIN: 32 * MIB // 4096}, {DOMAIN: 16 * MIB // 4096}]
+    order = web.ok(f"systemctl show --value -p InactiveExitTimestampMonotonic '{HOLDER}' nginx backend").split()
+    assert int(order[0]) < min(int(order[1]), int(order[2]))
+    assert web.tool("verify").code == 0, web.tool("verify").out
     said = web.run("DEBIAN_FRONTEND=noninteractive apt-get -qq -y purge cgroup-layering 2>&1").out
     assert "there are layers on this host" in said and "domain delete" in said
     web.ok("systemctl restart nginx backend")
     assert cgroup(web, "nginx") == f"{FRONT}/nginx.service", "layers work without the program"
+    assert owners(web, "/run/shared/cache") == cache[1:], "nothing is lost"
     web.ok("DEBIAN_FRONTEND=noninteractive apt-get -qq -y install /root/cgroup-layering_*_all.deb")
     web.tool_ok("domain", "remove", "web/inner", "backend", "--now")
     web.tool_ok("domain", "delete", "web/inner")
