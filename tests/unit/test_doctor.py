@@ -19,6 +19,8 @@ from cgroup_layering.codes.code import Kind, Level
 from cgroup_layering.doctor.check import Check, Examination, examine
 from cgroup_layering.doctor.checks import CHECKS
 from cgroup_layering.doctor.evidence import Evidence
+from cgroup_layering.domains.files import Domain, domain_text
+from cgroup_layering.domains.naming import domain_slice
 from cgroup_layering.errors import HostUnsuitable
 from cgroup_layering.model import Host, Layering, ServiceFacts, Tracking
 from cgroup_layering.store import Store
@@ -207,7 +209,7 @@ def test_a_sound_layer_has_no_findings(tmp_path: Path, monkeypatch: pytest.Monke
     place(tmp_path / "root", ours())
     evidence = live(tmp_path, service=replace(running(), files=facts().files))
     result = examine([*kind(Kind.DRIFT), *kind(Kind.RISK)], evidence)
-    assert codes(result) == set() and result.checks == 20
+    assert codes(result) == set() and result.checks == 21
     # Empty, it has 75M of 100M that can't be reclaimed, and is passed over by oomd.
     put(tmp_path, {f"{CGROUP}/cgroup.events": "populated 0\n", f"{CGROUP}/memory.max": f"{101 * MIB}\n"})
     assert codes(examine(only("risk-oomd", "risk-residue"), evidence)) == set()
@@ -364,6 +366,22 @@ def test_a_slice_file_that_is_masked_gone_or_not_ours(tmp_path: Path, content: s
     assert codes(result) == {"drift-slice-file"} and SLICE_FILES[content] in sentences(result)
     assert codes(files_of(root, "other.service")) == set()
     assert codes(files_of(root, "h*")) == {"drift-slice-file"}
+
+
+@pytest.mark.parametrize("content", SLICE_FILES)
+def test_a_domains_file_that_is_masked_gone_or_not_ours(tmp_path: Path, content: str) -> None:
+    root = plant(tmp_path, {f"{LIB}/{HELLO}": SIMPLE}, 257)
+    web, inner = (Domain(name, Path("/", ETC, domain_slice(name))) for name in ("web", "web/inner"))
+    layer = ours(layer="system-web.domain-inner.domain-hello.service.slice", domain="web/inner")
+    place(root, layer)
+    for one in (web, inner):
+        put(root, {str(one.file)[1:]: domain_text(one, {})})
+    assert codes(files_of(root)) == set()
+    (root / str(web.file)[1:]).unlink()
+    put(root, {str(web.file)[1:]: content} if content else {})
+    result = files_of(root)
+    assert codes(result) == {"drift-domain"} and SLICE_FILES[content] in sentences(result)
+    assert "hello.service is in the domain web, whose system-web.domain.slice" in sentences(result)
 
 
 def test_layers_in_run_are_told_and_not_taken_for_stale(tmp_path: Path) -> None:

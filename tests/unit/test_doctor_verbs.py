@@ -41,7 +41,7 @@ def root(tmp_path: Path) -> Path:
 def test_findings_as_a_table_as_json_and_as_an_exit_code(root: Path) -> None:
     done = run("doctor", "--root", root)
     assert (done.returncode, done.stdout) == (0, "")
-    assert "0 errors, 0 warnings, 0 notes by 14 checks, 0 could not run. 19 checks more need" in done.stderr
+    assert "0 errors, 0 warnings, 0 notes by 15 checks, 0 could not run. 19 checks more need" in done.stderr
     assert run("doctor", "-q", "--root", root).stderr == ""
     put(root, LATER)
     before = snapshot(root)
@@ -53,7 +53,7 @@ def test_findings_as_a_table_as_json_and_as_an_exit_code(root: Path) -> None:
     document = json.loads(done.stdout)
     assert done.returncode == 1 and snapshot(root) == before
     assert (document["schema"], document["errors"], document["warnings"], document["notes"]) == (1, 0, 1, 0)
-    assert (document["checks"], document["not_run"], len(document["live_only"])) == (14, [], 19)
+    assert (document["checks"], document["not_run"], len(document["live_only"])) == (15, [], 19)
     (finding,) = document["findings"]
     assert finding["unit"] == "hello.service" and finding["code"] == "drift-limits" and finding["level"] == "warning"
 
