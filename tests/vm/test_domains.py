@@ -27,6 +27,9 @@ Type=exec
 User=nobody
 ExecStart=/usr/bin/python3 {script} 8081
 Restart=no
+
+[Install]
+WantedBy=multi-user.target
 """
 PROXY = """location /back/ { proxy_pass http://127.0.0.1:8081/; proxy_read_timeout 300s; }
 location /files/ { alias /srv/web/; }
@@ -284,6 +287,8 @@ def test_who_does_not_come_up_in_a_domain_is_put_back(web: Machine) -> None:
     assert cgroup(web, "nginx") == f"{OLD}/nginx.service"
     assert web.json("domain", "show", "web")["domains"][0]["services"] == []
     web.ok(f"rm {ETC}/nginx.service.d/picky.conf")
+    web.tool_ok("disable", "--now", "nginx")
+    web.ok(f"rmdir {ETC}/nginx.service.d && systemctl daemon-reload")
 
 
 @pytest.mark.parametrize("way", ["rollback", "disable"])
