@@ -12,6 +12,7 @@ from cgroup_layering.cli.domain import DomainWord
 from cgroup_layering.cli.options import output_options, root_option
 from cgroup_layering.cli.session import Session
 from cgroup_layering.domains.files import Domain, is_domain_file, with_given
+from cgroup_layering.domains.joining import OnlyUntilBoot
 from cgroup_layering.domains.naming import domain_slice, outer
 from cgroup_layering.domains.registry import all_domains, keep_weights, layer_settings, the_domain, weights
 from cgroup_layering.domains.settings import parse_settings
@@ -22,7 +23,7 @@ from cgroup_layering.rooted import ForeignFile
 from cgroup_layering.settling import settle
 from cgroup_layering.systemd.systemctl import check_properties
 from cgroup_layering.transaction import reload_quietly
-from cgroup_layering.unitpaths import fragment, lookup_dirs
+from cgroup_layering.unitpaths import RUN, fragment, lookup_dirs
 
 
 class OtherFolder(CgroupLayeringError):
@@ -65,8 +66,8 @@ def create_command(
     wanted = parse_settings(settings, version)
     known = all_domains(session.store)
     before = known.get(name)
-    if outer(name):
-        the_domain(session.store, outer(name))
+    if outer(name) and the_domain(session.store, outer(name)).file.parent == RUN != session.folder:
+        raise OnlyUntilBoot(f"domain {name}", outer(name))
     if before is not None and before.file.parent != session.folder:
         raise OtherFolder(before)
     file = session.folder / domain_slice(name)

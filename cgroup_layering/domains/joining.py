@@ -30,17 +30,17 @@ class InOtherDomain(CgroupLayeringError):
 
 
 class OnlyUntilBoot(CgroupLayeringError):
-    """A layer that stays can't be in a domain that goes with the next boot."""
+    """What stays can't be in a domain that goes with the next boot."""
 
-    hint = "Make the domain without --runtime, or disable the service before."
+    hint = "Make both for good, or both with --runtime."
 
-    def __init__(self, unit: str, domain: str) -> None:
-        super().__init__(unit, domain)
-        self.unit = unit
+    def __init__(self, what: str, domain: str) -> None:
+        super().__init__(what, domain)
+        self.what = what
         self.domain = domain
 
     def __str__(self) -> str:
-        return f"Domain {self.domain} goes with the next boot, and the layer of {self.unit} does not."
+        return f"Domain {self.domain} goes with the next boot, and {self.what} does not."
 
 
 def joining(host: Host, domain: Domain) -> Host:
@@ -49,7 +49,7 @@ def joining(host: Host, domain: Domain) -> Host:
         if facts.own is not None and facts.domain and facts.domain != domain.slice:
             raise InOtherDomain(unit, domain_name(facts.domain))
         if facts.own is not None and domain.file.parent == RUN and facts.own.slice_file.parent != RUN:
-            raise OnlyUntilBoot(unit, domain.name)
+            raise OnlyUntilBoot(f"the layer of {unit}", domain.name)
     return _meant_for(host, domain.slice)
 
 
