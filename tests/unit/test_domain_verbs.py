@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from cgroup_layering.domains.files import Domain, domain_text
 from tests.planting import ETC, LIB, SIMPLE, plant, put, snapshot
 from tests.unit.test_cli import run
 
@@ -17,6 +18,7 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="the tool writes only as root"),
 ]
 WEB = f"{ETC}/system-web.domain.slice"
+RUN = "run/systemd/system"
 LONG = f"{'l' * 120}-{'n' * 110}.service"
 UNITS = {
     f"{LIB}/front.service": SIMPLE + "MemoryMax=64M\nCPUWeight=300\n",
@@ -182,6 +184,26 @@ def test_what_can_t_be_is_said_and_nothing_is_written(
     done = run("domain", words[0], "--root", root, "--", *words[1:])
     assert (done.returncode, expected[1] in done.stderr) == (expected[0], True), done.stderr
     assert "Traceback" not in done.stderr
+    assert snapshot(root) == before
+
+
+def test_what_stays_can_t_be_in_a_domain_that_goes_with_the_next_boot(root: Path) -> None:
+    """`--runtime` and `--root` don't go together, so the domain's file is put where `--runtime` would write it."""
+    passing = Domain("shop", Path("/", RUN, "system-shop.domain.slice"))
+    put(root, {f"{RUN}/{passing.slice}": domain_text(passing, {})})
+    ok("enable", "front.service", "--root", root)
+    before = snapshot(root)
+    done = run("domain", "create", "shop/web", "--root", root)
+    assert (done.returncode, snapshot(root)) == (1, before)
+    assert "Domain shop goes with the next boot, and domain shop/web does not." in done.stderr
+    done = run("domain", "add", "shop", "front.service", "--root", root)
+    assert (done.returncode, snapshot(root)) == (1, before)
+    assert "Domain shop goes with the next boot, and the layer of front.service does not." in done.stderr
+    # What is plain gets a layer that goes with it.
+    ok("domain", "add", "shop", "back.service", "--root", root)
+    assert (root / RUN / "system-shop.domain-back.service.slice").exists()
+    assert not (root / ETC / "back.service.d").exists()
+    ok("domain", "remove", "shop", "back.service", "--root", root)
     assert snapshot(root) == before
 
 
