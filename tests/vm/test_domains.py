@@ -130,6 +130,7 @@ def together(machine: Machine, *settings: str) -> None:
     assert cgroup(machine, "backend") == f"{BACK}/backend.service"
 
 
+@pytest.mark.long
 def test_services_come_into_a_domain_and_leave_it(web: Machine) -> None:
     """A layered and a plain service, at their next starts; the weights; the way back, byte for byte."""
     web.tool_ok("enable", "--now", "nginx")
@@ -220,6 +221,7 @@ def test_what_is_shared_is_charged_to_neither(web: Machine) -> None:
     assert web.tool("verify").code == 0, web.tool("verify").out
 
 
+@pytest.mark.long
 def test_the_limit_holds_for_both_and_pressure_for_what_is_shared(web: Machine) -> None:
     web.write(CONFIG, FILE)
     together(web, "MemoryMax=200M")
@@ -256,6 +258,7 @@ def test_the_limit_holds_for_both_and_pressure_for_what_is_shared(web: Machine) 
     web.ok("systemctl reset-failed; systemctl restart nginx backend")
 
 
+@pytest.mark.long
 def test_a_service_cannot_move_its_charges_up(web: Machine) -> None:
     """Neither into its domain nor out of it: not by itself, not by the program, and not even as root by a write."""
     together(web)
@@ -273,6 +276,7 @@ def test_a_service_cannot_move_its_charges_up(web: Machine) -> None:
     assert "busy" in web.run(f"echo $$ > /sys/fs/cgroup{DOMAIN}/cgroup.procs").err
 
 
+@pytest.mark.long
 def test_who_does_not_come_up_in_a_domain_is_put_back(web: Machine) -> None:
     """The former layer's files are there again, byte for byte, and the service runs in it."""
     check = "ExecStartPre=/bin/sh -c '! grep -q web.domain /proc/self/cgroup'"
@@ -291,6 +295,7 @@ def test_who_does_not_come_up_in_a_domain_is_put_back(web: Machine) -> None:
     web.ok(f"rmdir {ETC}/nginx.service.d && systemctl daemon-reload")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("way", ["rollback", "disable"])
 def test_what_takes_layers_away_takes_them_out_of_domains(web: Machine, way: str) -> None:
     before = web.manifest()
