@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from cgroup_layering.errors import CgroupLayeringError
-from cgroup_layering.holding.declared import BadHold, read_hold
+from cgroup_layering.holding.declared import BadHold, check_apart, read_hold
 from cgroup_layering.holding.hostcheck import check
 from cgroup_layering.holding.locating import line_of
 from cgroup_layering.holding.model import Hold, Holds
@@ -125,7 +125,8 @@ class _Reader:
     def merge(self, config: Config, document: Mapping[str, Any]) -> Config:
         self._only(document, ("layering", "lifetime", "reap", "hold"))
         for owner, table in self._table(document, "hold").items():
-            config = replace(config, holds=config.holds.over(owner, self._hold(owner, table)))
+            others = [hold for other, hold in config.holds.good.items() if other != owner]
+            config = replace(config, holds=config.holds.over(owner, self._hold(owner, table, others)))
         config = self._layering(config, self._table(document, "layering"))
         lifetime = self._table(document, "lifetime")
         reap = self._table(document, "reap")
@@ -158,9 +159,10 @@ class _Reader:
         exclusions = tuple(Exclusion(glob, self._path) for glob in globs)
         return replace(config, autos=config.autos + autos, exclusions=config.exclusions + exclusions)
 
-    def _hold(self, owner: str, table: object) -> Hold | str:
+    def _hold(self, owner: str, table: object, others: Iterable[Hold]) -> Hold | str:
         try:
             found = read_hold(owner, table)
+            check_apart(found, others)
             if self._store is not None:
                 check(found, self._store)
         except BadHold as error:

@@ -58,10 +58,11 @@ def command(units: tuple[str, ...], raw: bool, as_tree: bool, output: Output) ->
         print("\n\n".join(_detail(standing, raw) for standing in standings), end="\n" if standings else "")
     else:
         _table(standings, raw, output)
-        for name in sorted((config.holds.good.keys() | config.holds.bad.keys()) - set(words)):
-            unheld = f"Resources are declared for {name}, which has no layer: nothing is held for it."
-            if name in config.holds.bad or not name.endswith(DOMAIN):
-                output.say(config.holds.bad.get(name, unheld))
+        domains = {f"{name}{DOMAIN}" for name in all_domains(session.store)} if config.holds.good else set()
+        for name in sorted((config.holds.good.keys() - domains | config.holds.bad.keys()) - set(words)):
+            lacking = "is no domain of this host" if name.endswith(DOMAIN) else "has no layer"
+            unheld = f"Resources are declared for {name}, which {lacking}: nothing is held for it."
+            output.say(config.holds.bad.get(name, unheld))
     for unit in plain:
         output.complain(f"{unit} is not layered.")
     return ExitCode.NOT_RUNNING if plain else ExitCode.OK

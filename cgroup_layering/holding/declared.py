@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from cgroup_layering.domains.naming import BadDomainName, domain_slice
@@ -61,8 +61,7 @@ class BadHold(ValueError):
 
 def read_hold(owner: str, table: object) -> Hold:
     """The declaration of a service or a domain. Raises BadHold."""
-    if is_template(owner) or not (is_service_name(owner) or _is_domain(owner)):
-        raise BadHold((), f"{owner!r} is neither a service such as a.service nor a domain such as web.domain")
+    _check_owner(owner)
     if len(holder_name(owner)) > UNIT_NAME_LIMIT:
         raise BadHold((), f"the name of the holder of {owner} would be over systemd's limit of {UNIT_NAME_LIMIT} bytes")
     if not isinstance(table, dict):
@@ -92,11 +91,26 @@ def read_hold(owner: str, table: object) -> Hold:
     )
 
 
-def _is_domain(owner: str) -> bool:
-    try:
-        return owner.endswith(DOMAIN) and bool(domain_slice(owner.removesuffix(DOMAIN)))
-    except BadDomainName:
-        return False
+def _check_owner(owner: str) -> None:
+    if owner.endswith(DOMAIN):
+        try:
+            domain_slice(owner.removesuffix(DOMAIN))
+        except BadDomainName as error:
+            raise BadHold((), str(error).rstrip(".")) from error
+    elif is_template(owner) or not is_service_name(owner):
+        raise BadHold((), f"{owner!r} is neither a service such as a.service nor a domain such as web.domain")
+
+
+def check_apart(hold: Hold, others: Iterable[Hold]) -> None:
+    """Raises BadHold where a path or a pin is another's already: two holders would take it from each other."""
+    for other in others:
+        for kind, key, mine, theirs in (
+            ("tmpfs", "path", [one.path for one in hold.tmpfs], [one.path for one in other.tmpfs]),
+            ("bpf_maps", "pin", [one.pin for one in hold.maps], [one.pin for one in other.maps]),
+        ):
+            for n, value in enumerate(mine):
+                if value in theirs:
+                    raise BadHold((kind, n, key), f"{value} is declared twice: it is {other.owner}'s already")
 
 
 def _check_glob(glob: str) -> None:

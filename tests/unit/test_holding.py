@@ -70,6 +70,7 @@ def test_domains_have_declarations_too() -> None:
         (f"{LINES}colour = 1\n", 2, "'colour' is not known here"),
         ('[hold."a@.service"]\nmax = "1M"\n', 1, "neither a service such as"),
         ('[hold.tmpfs]\nmax = "1M"\n', 1, "neither a service such as"),
+        ('\n[hold."a/b/c/d/e.domain"]\nmax = "1M"\n', 2, "it is 5 domains deep, and 4 are the most"),
         (f'{LINES}files = ["/a"]\n', 2, "needs `max`"),
         (f'{LINES}files = "/a"\nmax = "1M"\n', 2, "list of words"),
         (f'{LINES}files = ["a/*"]\nmax = "1M"\n', 2, "no absolute path"),
@@ -141,6 +142,19 @@ def test_a_later_file_replaces_a_declaration() -> None:
     config = merge(Config(), f"{LINES}colour = 1\n", FILE)
     config = merge(config, GOOD_TMPFS, FILE)
     assert set(config.holds.good) == {"a.service"} and not config.holds.bad
+
+
+@pytest.mark.parametrize(("text", "line"), [(GOOD_TMPFS, 2), (f"\n{GOOD_MAP}", 3), (f"{GOOD_MAP}{GOOD_TMPFS}", 8)])
+def test_what_one_holds_no_other_can(text: str, line: int) -> None:
+    """In whatever file the other says so; by itself it may say it anew."""
+    config = merge(Config(), text, FILE)
+    config = merge(config, text, FILE)
+    assert set(config.holds.good) == {"a.service"} and not config.holds.bad
+    found = merge(config, text.replace("a.service", "web.domain"), Path("/etc/cgroup-layering/b.toml")).holds
+    assert set(found.good) == {"a.service"}
+    sentence = found.bad["web.domain"]
+    assert sentence.startswith(f"/etc/cgroup-layering/b.toml:{line}: ")
+    assert sentence.endswith(" is declared twice: it is a.service's already.")
 
 
 def test_names_lead_back() -> None:
@@ -394,7 +408,13 @@ def test_members_of_a_domain_wait_for_its_holder() -> None:
 
 
 @pytest.mark.parametrize(
-    ("owner", "why"), [("a b.domain", "neither"), ("x/x.domain", "neither"), (".domain", "neither")]
+    ("owner", "why"),
+    [
+        ("a b.domain", "it has blanks"),
+        ("x/x.domain", "can't be inside one of its own name"),
+        ("a/b/c/d/e.domain", "it is 5 domains deep, and 4 are the most"),
+        (".domain", "it is empty"),
+    ],
 )
 def test_a_domain_that_can_not_be_has_no_declaration(owner: str, why: str) -> None:
     assert why in holds(GOOD_TMPFS.replace("a.service", owner)).bad[owner]
