@@ -10,23 +10,25 @@ from cgroup_layering.domains.files import Domain
 from cgroup_layering.domains.naming import domain_name
 from cgroup_layering.domains.weights import Sum
 from cgroup_layering.errors import CgroupLayeringError
-from cgroup_layering.model import Change, Host, Plan, Reason, ServiceFacts, ServicePlan
+from cgroup_layering.model import Change, Host, OwnFiles, Plan, Reason, ServiceFacts, ServicePlan
 from cgroup_layering.naming import default_slice
 from cgroup_layering.spans import format_size
+from cgroup_layering.unitfile import parse
 from cgroup_layering.unitpaths import RUN
 
 
 class InOtherDomain(CgroupLayeringError):
-    """A service is in one domain, and was asked into another."""
+    """A service is in one domain, as a file says, and was asked into another."""
 
-    def __init__(self, unit: str, domain: str) -> None:
-        super().__init__(unit, domain)
+    def __init__(self, unit: str, domain: str, where: str) -> None:
+        super().__init__(unit, domain, where)
         self.unit = unit
         self.domain = domain
+        self.where = where
         self.hint = f"Run `cgroup-layering domain remove {domain} {unit}` before."
 
     def __str__(self) -> str:
-        return f"{self.unit} is in domain {self.domain}, and a service is in one domain."
+        return f"{self.where}: {self.unit} is in domain {self.domain}, and a service is in one domain."
 
 
 class OnlyUntilBoot(CgroupLayeringError):
@@ -47,10 +49,17 @@ def joining(host: Host, domain: Domain) -> Host:
     """The host with all its services meant for a domain. Raises InOtherDomain, OnlyUntilBoot."""
     for unit, facts in sorted(host.services.items()):
         if facts.own is not None and facts.domain and facts.domain != domain.slice:
-            raise InOtherDomain(unit, domain_name(facts.domain))
+            raise InOtherDomain(unit, domain_name(facts.domain), _where(facts.own))
         if facts.own is not None and domain.file.parent == RUN and facts.own.slice_file.parent != RUN:
             raise OnlyUntilBoot(f"the layer of {unit}", domain.name)
     return _meant_for(host, domain.slice)
+
+
+def _where(own: OwnFiles) -> str:
+    """The file and the line that put a service where it is."""
+    lines = parse(own.drop_in_text or "", own.drop_in)
+    line = next((one.line for one in reversed(lines) if one.key == "Slice"), 0)
+    return f"{own.drop_in}:{line}" if line else str(own.slice_file)
 
 
 def leaving(host: Host) -> Host:

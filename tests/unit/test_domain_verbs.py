@@ -20,6 +20,7 @@ pytestmark = [
 WEB = f"{ETC}/system-web.domain.slice"
 RUN = "run/systemd/system"
 LONG = f"{'l' * 120}-{'n' * 110}.service"
+DROP_IN = f"{ETC}/front.service.d/zz-cgroup-layering.conf"
 UNITS = {
     f"{LIB}/front.service": SIMPLE + "MemoryMax=64M\nCPUWeight=300\n",
     f"{LIB}/back.service": SIMPLE,
@@ -163,7 +164,7 @@ BAD = {
     ("add", "web", "missing.service"): (4, "There is no unit missing.service"),
     ("add", "web", "web.slice"): (2, "only services are layered"),
     ("add", "web", "other.service"): (4, "There is no unit"),
-    ("add", "shop", "front.service"): (1, "front.service is in domain web, and a service is in one domain"),
+    ("add", "shop", "front.service"): (1, f"/{DROP_IN}:5: front.service is in domain web, and a service is in one"),
     ("delete", "web"): (1, "Domain web can't be deleted: front.service is in it"),
     ("delete", "shop"): (1, "it holds the domain shop/inner"),
     ("remove", "web", "missing.service"): (4, "There is no unit missing.service"),
