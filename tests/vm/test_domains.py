@@ -20,6 +20,8 @@ FRONT = f"{DOMAIN}/system-web.domain-nginx.service.slice"
 BACK = f"{DOMAIN}/system-web.domain-backend.service.slice"
 OLD = "/system.slice/system-nginx.service.slice"
 HOLDER = "cgroup-layering-hold@web.domain.service"
+NAME = "system-web.domain.slice"
+SEEN = "/run/web-seen"
 CONFIG = "/etc/cgroup-layering/web.toml"
 MIB = 1 << 20
 BACKEND = """[Service]
@@ -103,6 +105,11 @@ def serve(machine: Machine, name: str) -> None:
 
 def cgroup(machine: Machine, unit: str) -> str:
     return machine.show(unit, "ControlGroup")
+
+
+def controllers(machine: Machine) -> dict[str, set[str]]:
+    """What the domain and the two layers in it share out."""
+    return {one: set(machine.cgroup_file(one, "cgroup.subtree_control").split()) for one in (DOMAIN, FRONT, BACK)}
 
 
 def owners(machine: Machine, *paths: str) -> list[dict[str, int]]:
@@ -310,10 +317,60 @@ def test_what_takes_layers_away_takes_them_out_of_domains(web: Machine, way: str
         assert cgroup(web, unit) == f"/system.slice/{unit}.service"
     assert web.show(HOLDER, "ActiveState") == "inactive"
     assert web.ok("stat -c %s /run/shared/cache") == str(16 * MIB), "what is in a tmpfs isn't taken away"
+    refused = web.tool("domain", "delete", "web")
+    assert refused.code == 1 and "/run/shared" in refused.err, "too much of it can't be reclaimed"
+    assert web.show(NAME, "ActiveState") == "active" and web.run(f"test -e {ETC}/{NAME}").code == 0
     gone = web.tool_ok("domain", "delete", "web", "--force").err
     assert "/run/shared" in gone and "/sys/fs/bpf/shared" in gone
     web.ok(f"systemctl stop run-shared.mount; rm -r /run/shared {CONFIG}")
     assert web.manifest() == before
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("tracking", ["instance", "service"])
+def test_a_domains_holder_changes_no_controllers(web: Machine, tracking: str) -> None:
+    """Neither of the domain nor of the layers in it: before its holder is there, while it runs, and after."""
+    accept = ["--accept-oom-policy-loss"] if tracking == "service" else []
+    web.tool_ok("enable", "--tracking", tracking, *accept, "nginx", "backend")
+    together(web)
+    before = controllers(web)
+    assert "memory" in before[DOMAIN]
+    assert ("memory" in before[FRONT], "memory" in before[BACK]) == ((tracking == "instance"),) * 2
+    web.write(CONFIG, DECLARED)
+    web.tool_ok("update")
+    folders = " ".join(before)
+    look = f"cd /sys/fs/cgroup; for one in {folders}; do cat .$one/cgroup.subtree_control; done > {SEEN}"
+    web.write(f"{ETC}/{HOLDER}.d/while.conf", f'[Service]\nExecStartPre=/bin/sh -c "{look}"\n')
+    web.ok("systemctl daemon-reload")
+    assert controllers(web) == before, "loaded"
+    web.ok("systemctl restart nginx backend")
+    assert web.show(HOLDER, "SubState") == "exited"
+    seen = [set(line.split()) for line in web.ok(f"cat {SEEN}").splitlines()]
+    assert dict(zip(before, seen, strict=True)) == before, "while it runs"
+    assert controllers(web) == before, "after it"
+    assert [set(one) for one in owners(web, "/srv/web/shared", "/run/shared/cache")] == [{DOMAIN}, {DOMAIN}]
+    assert web.tool("verify").code == 0, web.tool("verify").out
+    web.ok(f"rm -r {CONFIG} {ETC}/{HOLDER}.d {SEEN}")
+    web.tool_ok("update")
+    assert controllers(web) == before, "gone while the services run"
+
+
+@pytest.mark.long
+def test_what_a_service_has_cached_comes_along(web: Machine) -> None:
+    """With --rehome what its former layer paid for is its new one's, and the former layer goes at once."""
+    web.tool_ok("enable", "--now", "nginx")
+    serve(web, "front")
+    web.ok("systemctl restart nginx")
+    assert owners(web, "/srv/web/front") == [{OLD: 32 * MIB // 4096}]
+    web.tool_ok("domain", "create", "web")
+    moved = web.tool_ok("domain", "add", "web", "nginx", "--now", "--rehome")
+    print(moved.err)
+    assert web.run(f"test -e /sys/fs/cgroup{OLD} || test -e {ETC}/{OLD[14:]}").code != 0
+    assert cgroup(web, "nginx") == f"{FRONT}/nginx.service"
+    assert all(name.startswith(FRONT) for name in owners(web, "/srv/web/front")[0])
+    serve(web, "front")
+    (found,) = owners(web, "/srv/web/front")
+    assert sum(found.values()) == 32 * MIB // 4096 and all(name.startswith(FRONT) for name in found)
 
 
 @pytest.mark.long
