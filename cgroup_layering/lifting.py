@@ -87,9 +87,9 @@ def _lines(
     if tracking is Tracking.SERVICE:
         resets += tracking_resets(version, _watches_memory(facts), _watches_io(facts))
     ignored = _ignored(facts)
-    for directive in DIRECTIVES.values():
-        name = directive.name
-        if not directive.lives(version) or not facts.files.has("Service", name):
+    written = facts.files.keys("Service")
+    for name, directive in DIRECTIVES.items():
+        if name not in written or not directive.lives(version):
             continue
         handling = directive.instance if tracking is Tracking.INSTANCE else directive.service
         if handling not in (Handling.COPY, Handling.MOVE):

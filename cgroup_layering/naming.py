@@ -8,6 +8,7 @@ Sources: systemd.unit(5) "String escaping for inclusion in unit names"; src/basi
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from cgroup_layering.errors import CgroupLayeringError, ExitCode
 
@@ -112,6 +113,7 @@ def template_of(unit: str) -> str | None:
     return f"{prefix_of(unit)}@{SERVICE_SUFFIX}" if instance_of(unit) is not None else None
 
 
+@lru_cache(maxsize=4096)
 def escape(text: str) -> str:
     """Escape `text` as `systemd-escape` does: bytes outside `[A-Za-z0-9:_.]` become `\\xHH`, `/` becomes `-`."""
     parts = []

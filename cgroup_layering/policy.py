@@ -138,7 +138,7 @@ def deferrals(facts: ServiceFacts, host: Host) -> tuple[tuple[Timing, Reason], .
 
 def _through_others(facts: ServiceFacts, host: Host) -> Iterator[tuple[Timing, Reason]]:
     """Its restart would restart others, some of which are not to be restarted live."""
-    for other in sorted(closure(facts.unit, host.propagates)):
+    for other in sorted(closure(facts.unit, host.propagates)) if facts.propagates else ():
         found = host.services.get(other)
         if found is not None and found.running:
             reasons = [one for one in _deferrals(found, host) if one[1].code not in _PASSING]

@@ -29,6 +29,8 @@ _INVALID = re.compile(
     + "]"
 )
 _BOM = "\ufeff"
+_USUAL = 1 << 13
+"""Most unit files are smaller (bytes)."""
 SIZE_LIMIT = 1 << 20
 """Largest unit file that is read, in bytes; systemd's own limit for one line (LONG_LINE_MAX)."""
 
@@ -86,6 +88,10 @@ class UnitFiles:
                 found.clear()
         return tuple(found)
 
+    def keys(self, section: str) -> frozenset[str]:
+        """The keys that appear in a section."""
+        return frozenset(key for place, key in self._by_key if place == section)
+
     def has(self, section: str, key: str) -> bool:
         """Whether the key appears at all, were it only to be reset."""
         return (section, key) in self._by_key
@@ -98,6 +104,7 @@ def parse(text: str, path: Path) -> tuple[Setting, ...]:
     pending = ""
     start = 0
     bom_seen = False
+    invalid = _INVALID.search(text) is not None
     for number, line in enumerate(_END_OF_LINE.split(text), 1):
         if line.lstrip(_BLANK).startswith(_COMMENT):
             continue
@@ -107,22 +114,22 @@ def parse(text: str, path: Path) -> tuple[Setting, ...]:
         if not pending:
             start = number
         whole = pending + line
-        if (len(whole) - len(whole.rstrip("\\"))) % 2:
+        if whole.endswith("\\") and (len(whole) - len(whole.rstrip("\\"))) % 2:
             pending = whole[:-1] + " "
             continue
         pending = ""
-        holds = _take(whole.strip(_BLANK), section, path, start, settings)
+        whole = whole.strip(_BLANK)
+        holds = None if invalid and _INVALID.search(whole) else _take(whole, section, path, start, settings)
         if holds is None:
             return tuple(settings)
         section = holds
-    _take(pending.strip(_BLANK), section, path, start, settings)
+    if not (invalid and _INVALID.search(pending)):
+        _take(pending.strip(_BLANK), section, path, start, settings)
     return tuple(settings)
 
 
 def _take(line: str, section: str, path: Path, number: int, settings: list[Setting]) -> str | None:
     """Add the assignment on `line`, if it is one; return the section that holds from here on, None at a broken line."""
-    if _INVALID.search(line):
-        return None
     if line.startswith("["):
         return line[1:-1] if line.endswith("]") else None
     key, equals, value = line.partition("=")
@@ -134,8 +141,11 @@ def _take(line: str, section: str, path: Path, number: int, settings: list[Setti
 def read_text(path: Path) -> str:
     """The text of a unit file; bytes that are not UTF-8 are kept. Raises UnitFileError."""
     try:
-        with path.open("rb") as file:
-            data = file.read(SIZE_LIMIT + 1)
+        # Without a buffer of the limit's size for each of a thousand small files.
+        with path.open("rb", buffering=0) as file:
+            data = b""
+            while len(data) <= SIZE_LIMIT and (more := file.read(_USUAL)):
+                data += more
     except OSError as error:
         raise UnitFileError(path, error.strerror or str(error)) from error
     if len(data) > SIZE_LIMIT:
