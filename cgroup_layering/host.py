@@ -12,6 +12,7 @@ from pathlib import Path
 
 from cgroup_layering.domains.naming import slice_of_layer
 from cgroup_layering.errors import CgroupLayeringError, ExitCode
+from cgroup_layering.kernel.cgroupfs import CgroupFS
 from cgroup_layering.model import Host, OwnFiles, Reason, ServiceFacts
 from cgroup_layering.naming import is_glob, is_service_name, is_template
 from cgroup_layering.obstacles import obstacle
@@ -20,9 +21,20 @@ from cgroup_layering.own import without_ours
 from cgroup_layering.rooted import StoreError
 from cgroup_layering.store import Store
 from cgroup_layering.systemd import live, oomd
-from cgroup_layering.systemd.manager import Manager
+from cgroup_layering.systemd.manager import Manager, UnitRow
+from cgroup_layering.unasked import Unasked
 from cgroup_layering.unitfile import Setting, UnitFileError, parse, read_text
-from cgroup_layering.unitpaths import ETC, Listings, below, drop_ins, fragment, is_masked, lookup_dirs
+from cgroup_layering.unitpaths import (
+    ETC,
+    Listings,
+    below,
+    drop_in_folders,
+    drop_ins,
+    drop_ins_in,
+    fragment,
+    is_masked,
+    lookup_dirs,
+)
 
 _ROOT = Path("/")
 
@@ -54,9 +66,10 @@ class Settings(StrEnum):
 class Reader:
     """Reads services below a root, with the help of a manager where there is one."""
 
-    def __init__(self, store: Store, manager: Manager | None) -> None:
+    def __init__(self, store: Store, manager: Manager | None, fs: CgroupFS | None = None) -> None:
         self.store = store
         self.manager = manager
+        self._fs = fs
         self.dirs = lookup_dirs(store.root, manager.unit_path()) if manager else lookup_dirs(store.root)
         self.own = store.own()
         self._cache: dict[Path, tuple[Setting, ...]] = {}
@@ -75,6 +88,13 @@ class Reader:
 
     def _online(self, manager: Manager, words: Sequence[str], folder: Path, settings: Settings) -> Host:
         version = manager.version()
+        told: dict[str, ServiceFacts] = {}
+
+        def unasked(rows: Iterable[UnitRow]) -> dict[str, frozenset[str]]:
+            if settings is not Settings.NONE or self._fs is None:
+                return {}
+            return self._unasked(manager, self._fs, rows, folder, told)
+
         wanted = {Settings.ALL: lambda _: True, Settings.PLAIN: lambda unit: unit not in self.own}
         states = live.services(
             manager,
@@ -82,13 +102,15 @@ class Reader:
             [w for w in words if is_glob(w)],
             self._installed,
             wanted.get(settings, lambda _: False),
+            unasked,
         )
         missing = [w for w in words if not is_glob(w) and states.found(w) is None]
         if missing:
             raise NoSuchUnit(missing)
         services = {}
         for unit, state in states.services.items():
-            facts = self._from_files(unit, state.names, state.fragment, folder)
+            facts = None if state.service_props else told.get(unit)
+            facts = facts or self._from_files(unit, state.names, state.fragment, folder)
             services[unit] = live.merge(facts, state)
         self._check_globs(words, services)
         parents = {name for facts in services.values() for name in (facts.parent, facts.home)}
@@ -104,6 +126,32 @@ class Reader:
             services = {unit: replace(facts, accounting_default=False) for unit, facts in services.items()}
             return replace(host, services=services)
         return host
+
+    def _unasked(
+        self, manager: Manager, fs: CgroupFS, rows: Iterable[UnitRow], folder: Path, told: dict[str, ServiceFacts]
+    ) -> dict[str, frozenset[str]]:
+        """The services of which nothing is asked, and whom they lean on; `told` gets what their files say."""
+        look = Unasked(manager.reading(), self.dirs, self._listings, fs.services())
+        if not look.any:
+            return {}
+        found: dict[str, frozenset[str]] = {}
+        for row in rows:
+            unit, group = row.name, look.group(row)
+            path = fragment(unit, self.dirs, self._listings) if group is not None else None
+            if group is None or path is None:
+                continue
+            folders = drop_in_folders((unit,), self.dirs, self._listings)
+            try:
+                chain = self._chain(path, drop_ins_in(folders, self._listings))
+            except UnitFileError:
+                continue
+            own = self.own.get(unit)
+            ours = any(lines != without_ours(lines) for _, lines in chain)
+            leaning = look.leanings(unit, folders, chain) if ours == (own is not None and own.complete) else None
+            if leaning is not None:
+                found[unit] = leaning
+                told[unit] = look.complete(self._from_chain(unit, (unit,), chain, folder), group)
+        return found
 
     def _offline(self, words: Sequence[str], folder: Path) -> Host:
         names: set[str] = set()
@@ -137,34 +185,38 @@ class Reader:
         """What a service's files say, with `parent` computed from them and ours left out."""
         if is_template(unit):
             return ServiceFacts(unit, names, "template", service_facts(unit, (), ()).files)
-        path = known or fragment(unit, self.dirs)
+        path = known or fragment(unit, self.dirs, self._listings)
         pooled = drop_ins(names, self.dirs, self._listings)
         own = self.own.get(unit)
         if path is None or is_masked(unit, self.dirs, self._listings):
             state = "masked" if path is not None else "not-found"
             return replace(service_facts(unit, names, ()), load_state=state, own=own)
         try:
-            chain = [(self._shown(source), self._settings(source)) for source in (path, *pooled)]
+            chain = self._chain(path, pooled)
         except UnitFileError as error:
             blocked = Reason("unreadable", f"{unit} cannot be layered: {error}")
             return replace(service_facts(unit, names, ()), obstacle=blocked, own=own)
-        facts = service_facts(unit, names, [(source, without_ours(lines)) for source, lines in chain])
+        return self._from_chain(unit, names, chain, folder)
+
+    def _chain(self, path: Path, pooled: Iterable[Path]) -> list[tuple[Path, tuple[Setting, ...]]]:
+        """A service's file and its drop-ins with what they say. Raises UnitFileError."""
+        return [(source, self._settings(source)) for source in (path, *pooled)]
+
+    def _from_chain(
+        self, unit: str, names: tuple[str, ...], chain: Sequence[tuple[Path, tuple[Setting, ...]]], folder: Path
+    ) -> ServiceFacts:
+        own = self.own.get(unit)
+        shown = [self._shown(source) for source, _ in chain]
+        lines = [without_ours(settings) for _, settings in chain]
+        facts = service_facts(unit, names, zip(shown, lines, strict=True))
         return replace(
             facts,
-            fragment=path,
+            fragment=chain[0][0],
             parent=parent_slice(unit, facts.files),
             own=own,
             domain=slice_of_layer(own.layer) if own is not None else "",
             drop_in_folder=self._has_folder(folder / f"{unit}.d"),
-            obstacle=obstacle(
-                self.store,
-                unit,
-                facts.files,
-                own,
-                folder,
-                [self._shown(found) for found in pooled],
-                self._there(folder),
-            ),
+            obstacle=obstacle(self.store, unit, facts.files, own, folder, shown[1:], self._there(folder)),
         )
 
     def _installed(self, pattern: str) -> list[str]:

@@ -37,9 +37,10 @@ def obstacle(
         layer = layer_name(unit, domain or parent_slice(unit, files))
     except NameTooLong:
         return None
-    for path, top in ((folder / layer, layer), (drop_in_path(folder, unit), f"{unit}.d")):
+    for top in (layer, f"{unit}.d"):
         if there is not None and top not in there:
             continue
+        path = folder / layer if top == layer else drop_in_path(folder, unit)
         try:
             text = store.read(path)
         except SymlinkInTheWay as error:

@@ -8,6 +8,7 @@ src/libsystemd/sd-path/path-lookup.c for the order of folders.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Iterable, Iterator
@@ -92,16 +93,53 @@ class Listings:
 
     def __init__(self) -> None:
         self._known: dict[Path, frozenset[str]] = {}
+        self._links: dict[Path, frozenset[str]] = {}
+        self._folders: tuple[Path, ...] = ()
+        self._holders: dict[str, list[Path]] = {}
+        self._drop_ins: frozenset[str] = frozenset()
 
     def names(self, folder: Path) -> frozenset[str]:
         """The names in a folder as they were when it was first asked for; none where there is no such folder."""
         known = self._known.get(folder)
         if known is None:
-            try:
-                known = frozenset(os.listdir(folder))
-            except OSError:
-                known = frozenset()
-            self._known[folder] = known
+            known = self._read(folder)
+        return known
+
+    def links(self, folder: Path) -> frozenset[str]:
+        """Those of the names that are symbolic links."""
+        self.names(folder)
+        return self._links[folder]
+
+    def holders(self, folders: tuple[Path, ...], name: str) -> Iterable[Path]:
+        """Those of the folders that have something of that name."""
+        self._look(folders)
+        return self._holders.get(name, ())
+
+    def drop_in_names(self, folders: tuple[Path, ...]) -> frozenset[str]:
+        """The names of folders of drop-ins in any of these folders: most services have none."""
+        self._look(folders)
+        return self._drop_ins
+
+    def _look(self, folders: tuple[Path, ...]) -> None:
+        # The same tuple comes a thousand times; to look it up would cost more than all else here.
+        if folders is not self._folders:
+            self._folders = folders
+            self._holders = {}
+            for folder in folders:
+                for name in self.names(folder):
+                    self._holders.setdefault(name, []).append(folder)
+            self._drop_ins = frozenset(name for name in self._holders if name.endswith(".d"))
+
+    def _read(self, folder: Path) -> frozenset[str]:
+        names: list[str] = []
+        links: list[str] = []
+        with contextlib.suppress(OSError), os.scandir(folder) as entries:
+            for entry in entries:
+                names.append(entry.name)
+                if entry.is_symlink():
+                    links.append(entry.name)
+        self._links[folder] = frozenset(links)
+        known = self._known[folder] = frozenset(names)
         return known
 
 
@@ -111,20 +149,28 @@ def drop_in_folders(names: Iterable[str], dirs: Iterable[Path], listings: Listin
     With `listings`, only those that exist.
     """
     dirs = tuple(dirs)
+    known = None if listings is None else listings.drop_in_names(dirs)
     folders: list[Path] = []
     for name in (*names, ""):
         subs = tuple(_folder_names(name)) if name else ("service.d",)
-        for folder in dirs:
-            there = subs if listings is None else listings.names(folder).intersection(subs)
+        if known is not None:
+            subs = tuple(sub for sub in subs if sub in known)
+        for folder in dirs if subs else ():
+            there = subs if listings is None else listings.names(folder)
             folders.extend(folder / sub for sub in subs if sub in there)
     return tuple(dict.fromkeys(folders))
 
 
 def drop_ins(names: Iterable[str], dirs: Iterable[Path], listings: Listings | None = None) -> tuple[Path, ...]:
     """The drop-ins that apply to a service, in the order in which they apply; masked ones left out."""
-    chosen: dict[str, Path | None] = {}
     listings = listings or Listings()
-    for folder in drop_in_folders(names, dirs, listings):
+    return drop_ins_in(drop_in_folders(names, dirs, listings), listings)
+
+
+def drop_ins_in(folders: Iterable[Path], listings: Listings) -> tuple[Path, ...]:
+    """The same, of folders that `drop_in_folders` found."""
+    chosen: dict[str, Path | None] = {}
+    for folder in folders:
         entries = sorted(listings.names(folder))
         for entry in entries:
             if entry.endswith(".conf") and not entry.startswith(".") and entry not in chosen:
@@ -147,17 +193,17 @@ def _empty_or_null(path: Path) -> bool:
 def is_masked(unit: str, dirs: Iterable[Path], listings: Listings | None = None) -> bool:
     """Whether the first file of that name is a link to /dev/null or empty."""
     listings = listings or Listings()
-    return next((_empty_or_null(folder / unit) for folder in dirs if unit in listings.names(folder)), False)
+    return next((_empty_or_null(folder / unit) for folder in listings.holders(tuple(dirs), unit)), False)
 
 
-def fragment(unit: str, dirs: Iterable[Path]) -> Path | None:
+def fragment(unit: str, dirs: Iterable[Path], listings: Listings | None = None) -> Path | None:
     """The file that defines `unit` (its own or its template's), or None; links are not resolved."""
     dirs = tuple(dirs)
     for name in (unit, template_of(unit)):
         if name is None:
             continue
-        for folder in dirs:
+        for folder in dirs if listings is None else listings.holders(dirs, name):
             path = folder / name
-            if path.is_symlink() or path.is_file():
+            if (path.is_symlink() if listings is None else name in listings.links(folder)) or path.is_file():
                 return path
     return None

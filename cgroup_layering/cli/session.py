@@ -95,7 +95,7 @@ class Session:
         With `path_rules`, rules that are keyed on cgroups are looked for too. `settings` says whose resource-control
         properties are needed.
         """
-        reader = Reader(self.store, self.manager)
+        reader = Reader(self.store, self.manager, self._fs)
         host = reader.read(words, self.folder, settings)
         if path_rules:
             from cgroup_layering.pathrules.look import look

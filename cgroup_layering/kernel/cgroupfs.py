@@ -160,6 +160,32 @@ class CgroupFS:
         prefix = "/" + "/".join(part for part in cgroup.split("/") if part)
         return [f"{prefix.rstrip('/')}/{name}" for name in names]
 
+    def services(self) -> dict[str, list[str]]:
+        """The cgroups of services, by the service's name: all that are in slices, not those below a service.
+
+        systemd puts `_` before names that the kernel might take for a file of its own (src/basic/cgroup-util.c,
+        `cg_escape`).
+        """
+        found: dict[str, list[str]] = {}
+        stack = [""]
+        while stack:
+            above = stack.pop()
+            try:
+                with os.scandir(f"{self.root}{above}") as entries:
+                    names = [
+                        entry.name
+                        for entry in entries
+                        if entry.name.endswith((".service", ".slice")) and entry.is_dir(follow_symlinks=False)
+                    ]
+            except OSError:
+                continue
+            for name in names:
+                if name.endswith(".slice"):
+                    stack.append(f"{above}/{name}")
+                else:
+                    found.setdefault(name.removeprefix("_"), []).append(f"{above}/{name}")
+        return found
+
     def walk(self, cgroup: str = "/") -> Iterator[CgroupEntry]:
         """The cgroup and everything below it, parents first, one at a time.
 

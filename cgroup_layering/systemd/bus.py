@@ -22,6 +22,7 @@ from cgroup_layering.systemd.manager import (
     BusError,
     BusLost,
     BusTimeout,
+    Reading,
     Transient,
     TransientTimer,
     UnitFileRow,
@@ -116,6 +117,17 @@ class SystemdBus:
         """DefaultMemoryAccounting= of systemd-system.conf(5)."""
         return bool(self._manager_property("DefaultMemoryAccounting"))
 
+    def reading(self) -> Reading:
+        """When systemd last read all unit files (`UnitsLoadTimestamp`)."""
+        # A scope of systemd's own: it has no file that could have changed, only what is outdated for all.
+        outdated = self._get(object_path("init.scope"), f"{_NAME}.Unit", "NeedDaemonReload")
+        return Reading(
+            realtime=self._manager_property("UnitsLoadTimestamp") / 1e6,
+            monotonic=self._manager_property("UnitsLoadTimestampMonotonic") / 1e6,
+            outdated=bool(outdated),
+            oom_policy=str(self._manager_property("DefaultOOMPolicy")),
+        )
+
     def unit_files(self, pattern: str) -> list[UnitFileRow]:
         """All installed unit files whose name matches the glob."""
         (rows,) = self._call("ListUnitFilesByPatterns", GLib.Variant("(asas)", ([], [pattern])), "(a(ss))").unpack()
@@ -124,12 +136,12 @@ class SystemdBus:
     def units(self, pattern: str) -> list[UnitRow]:
         """All loaded units whose name matches the glob."""
         reply = self._call("ListUnitsByPatterns", GLib.Variant("(asas)", ([], [pattern])), "(a(ssssssouso))")
-        return [_row(row) for row in reply.unpack()[0]]
+        return _rows(reply)
 
     def load(self, names: Iterable[str]) -> list[UnitRow]:
         """Load the named units, without starting them."""
         reply = self._call("ListUnitsByNames", GLib.Variant("(as)", (list(names),)), "(a(ssssssouso))")
-        return [_row(row) for row in reply.unpack()[0]]
+        return _rows(reply)
 
     def properties(self, units: Iterable[str], interface: str, names: Iterable[str]) -> dict[str, dict[str, object]]:
         """The named properties of each unit, by one GetAll each, many under way at once."""
@@ -208,8 +220,11 @@ class SystemdBus:
         self._call("StartTransientUnit", arguments, "(o)")
 
     def _manager_property(self, name: str) -> Any:
-        arguments = GLib.Variant("(ss)", (_MANAGER, name))
-        return self._call("Get", arguments, "(v)", interface=_PROPERTIES).unpack()[0]
+        return self._get(_PATH, _MANAGER, name)
+
+    def _get(self, path: str, interface: str, name: str) -> Any:
+        arguments = GLib.Variant("(ss)", (interface, name))
+        return self._call("Get", arguments, "(v)", interface=_PROPERTIES, path=path).unpack()[0]
 
     def _call(
         self,
@@ -218,6 +233,7 @@ class SystemdBus:
         reply: str | None,
         timeout: float | None = None,
         interface: str = _MANAGER,
+        path: str = _PATH,
     ) -> Any:
         seconds = self._timeout if timeout is None else timeout
         kind = GLib.VariantType(reply) if reply else None
@@ -225,7 +241,7 @@ class SystemdBus:
         for last in (False, True):
             try:
                 return self._connection.call_sync(
-                    _NAME, _PATH, interface, method, arguments, kind, 0, int(seconds * 1000), None
+                    _NAME, path, interface, method, arguments, kind, 0, int(seconds * 1000), None
                 )
             except GLib.Error as error:
                 why = self._translate(error, method, seconds)
@@ -305,5 +321,8 @@ class SystemdBus:
             yield done.popleft()
 
 
-def _row(row: tuple[Any, ...]) -> UnitRow:
-    return UnitRow(row[0], row[2], row[3], row[4], row[8])
+def _rows(reply: Any) -> list[UnitRow]:
+    """The rows of ListUnits, of which half is wanted: only that is turned into Python."""
+    table = reply.get_child_value(0)
+    rows = (table.get_child_value(number) for number in range(table.n_children()))
+    return [UnitRow(*(row.get_child_value(place).get_string() for place in (0, 2, 3, 4, 8))) for row in rows]

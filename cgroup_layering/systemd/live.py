@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
@@ -15,6 +15,7 @@ from cgroup_layering.model import Reason, ServiceFacts
 from cgroup_layering.naming import ancestors, is_template, split_layer, template_of
 from cgroup_layering.restarting import PROPAGATES
 from cgroup_layering.systemd.manager import SERVICE, SLICE, SOCKET, UNIT, Manager, UnitRow
+from cgroup_layering.telling import LEANS
 
 _UNIT_NAMES = (
     "Names",
@@ -82,12 +83,13 @@ def services(
     globs: list[str],
     installed: Callable[[str], list[str]],
     settings: Callable[[str], bool] = lambda _unit: True,
+    unasked: Callable[[Iterable[UnitRow]], Mapping[str, frozenset[str]]] = lambda _rows: {},
 ) -> LiveServices:
     """The named services and those that match; all installed and loaded ones if nothing is named.
 
     `installed` tells the names of unit files that match a glob: systemd would look into each of them to answer that.
     `settings` says of which services the resource-control properties are needed; turning them into Python costs more
-    than all others together.
+    than all others together. `unasked` tells of which services nothing has to be asked, and whom those lean on.
     """
     rows: dict[str, UnitRow] = {}
     aliases: dict[str, str] = {}
@@ -108,7 +110,7 @@ def services(
                 rows[row.name] = row
             else:
                 aliases[asked] = row.name
-    return _collect(manager, rows, aliases, templates, settings)
+    return _collect(manager, rows, aliases, templates, settings, unasked(rows.values()))
 
 
 def _collect(
@@ -117,18 +119,20 @@ def _collect(
     aliases: dict[str, str],
     templates: set[str],
     settings: Callable[[str], bool],
+    unasked: Mapping[str, frozenset[str]],
 ) -> LiveServices:
     shown = tuple(aliases)
     # Only instances of templates can serve a socket's single connections.
-    accepting = accept_templates(manager) if any(template_of(name) for name in rows) else {}
-    unit_props = manager.properties(rows, UNIT, _UNIT_NAMES)
-    sound = [name for name, row in rows.items() if row.load_state not in _ABSENT]
+    used = {template for name in rows if (template := template_of(name)) is not None}
+    accepting = accept_templates(manager, used) if used else {}
+    unit_props = _ask(manager, rows, unasked)
+    sound = [name for name in unit_props if rows[name].load_state not in _ABSENT]
     whole = {name for name in sound if settings(name)}
     service_props = manager.properties(whole, SERVICE, (*_SERVICE_NAMES, *PROPERTIES))
     service_props |= manager.properties([name for name in sound if name not in whole], SERVICE, _SERVICE_NAMES)
     found: dict[str, LiveState] = {}
     for name, row in rows.items():
-        props = unit_props[name]
+        props = unit_props.get(name, {"ActiveState": row.active_state, "SubState": row.sub_state})
         names = tuple(sorted(cast(list[str], props.get("Names", [name])), key=lambda other: (other != name, other)))
         aliases.update((other, name) for other in names if other != name)
         fragment = str(props.get("FragmentPath") or "")
@@ -147,6 +151,16 @@ def _collect(
     for name in shown:
         found.setdefault(name, LiveState(name, (name,), "alias"))
     return LiveServices(dict(sorted(found.items())), aliases)
+
+
+def _ask(manager: Manager, rows: Iterable[str], unasked: Mapping[str, frozenset[str]]) -> dict[str, dict[str, object]]:
+    """What systemd says of units; also of those whose restart another one follows, whose own files don't tell that."""
+    names = (*_UNIT_NAMES, *(LEANS if unasked else ()))
+    props = manager.properties([name for name in rows if name not in unasked], UNIT, names)
+    leaned: set[str] = set().union(*unasked.values())
+    for known in props.values():
+        leaned.update(other for key in LEANS for other in cast(list[str], known.get(key, ())))
+    return props | manager.properties([name for name in unasked if name in leaned], UNIT, names)
 
 
 def merge(facts: ServiceFacts, state: LiveState) -> ServiceFacts:
@@ -201,15 +215,16 @@ def merge(facts: ServiceFacts, state: LiveState) -> ServiceFacts:
     return facts
 
 
-def accept_templates(manager: Manager) -> dict[str, str]:
-    """Templates that loaded Accept=yes sockets start per connection: template to socket."""
-    sockets = [row.name for row in manager.units("*.socket") if row.load_state == "loaded"]
-    props = manager.properties(sockets, SOCKET, ("Accept",))
-    return {
-        f"{name.removesuffix('.socket').partition('@')[0]}@.service": name
-        for name in sockets
-        if props[name].get("Accept")
+def accept_templates(manager: Manager, templates: Container[str]) -> dict[str, str]:
+    """Those of `templates` that loaded Accept=yes sockets start per connection: template to socket."""
+    serves = {
+        row.name: f"{row.name.removesuffix('.socket').partition('@')[0]}@.service"
+        for row in manager.units("*.socket")
+        if row.load_state == "loaded"
     }
+    sockets = [name for name, template in serves.items() if template in templates]
+    props = manager.properties(sockets, SOCKET, ("Accept",))
+    return {serves[name]: name for name in sockets if props[name].get("Accept")}
 
 
 def family(parents: Iterable[str]) -> list[str]:

@@ -84,6 +84,20 @@ class UnitFileRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Reading:
+    """systemd's last reading of all unit files, and what holds for units whose files don't say."""
+
+    realtime: float
+    """When it began, in seconds since 1970; 0 where systemd does not say."""
+    monotonic: float
+    """The same by CLOCK_MONOTONIC, which nobody sets."""
+    outdated: bool
+    """Whether links to unit files were made or removed since, so that every unit needs a daemon-reload."""
+    oom_policy: str
+    """DefaultOOMPolicy= of systemd-system.conf(5)."""
+
+
+@dataclass(frozen=True, slots=True)
 class Transient:
     """A service to run once; see org.freedesktop.systemd1(5), "Properties" of services.
 
@@ -133,6 +147,9 @@ class Manager(Protocol):
 
     def default_memory_accounting(self) -> bool:
         """DefaultMemoryAccounting= of systemd-system.conf(5)."""
+
+    def reading(self) -> Reading:
+        """When systemd last read all unit files."""
 
     def unit_files(self, pattern: str) -> list[UnitFileRow]:
         """All installed unit files whose name matches the glob."""

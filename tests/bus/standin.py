@@ -43,12 +43,15 @@ MANAGER = f"""
   <property name="Version" type="s" access="read"/>
   <property name="UnitPath" type="as" access="read"/>
   <property name="DefaultMemoryAccounting" type="b" access="read"/>
+  <property name="DefaultOOMPolicy" type="s" access="read"/>
+  <property name="UnitsLoadTimestamp" type="t" access="read"/>
+  <property name="UnitsLoadTimestampMonotonic" type="t" access="read"/>
 </interface></node>"""
 UNIT = f"""
 <node>
   <interface name="{NAME}.Unit">
     <property name="Names" type="as" access="read"/><property name="ActiveState" type="s" access="read"/>
-    <property name="Transient" type="b" access="read"/>
+    <property name="Transient" type="b" access="read"/><property name="NeedDaemonReload" type="b" access="read"/>
   </interface>
   <interface name="{NAME}.Service">
     <property name="Slice" type="s" access="read"/><property name="ControlGroup" type="s" access="read"/>
@@ -83,7 +86,7 @@ class StandIn:
     def publish(self) -> None:
         """Register the objects and take the name."""
         self._register(ROOT, MANAGER, self.call, self.manager_property)
-        for unit in self.told.get("units", ()):
+        for unit in (*self.told.get("units", ()), "init.scope"):
             self._register(label(unit), UNIT, None, lambda *words, unit=unit: self.unit_property(unit, words[4]))
         arguments = GLib.Variant("(su)", (NAME, 4))
         self.connection.call_sync(
@@ -100,6 +103,10 @@ class StandIn:
             return GLib.Variant("s", self.told.get("version", "252.39-1~deb12u2"))
         if name == "UnitPath":
             return GLib.Variant("as", ["/etc/systemd/system", "/usr/lib/systemd/system"])
+        if name == "DefaultOOMPolicy":
+            return GLib.Variant("s", "kill")
+        if name.startswith("UnitsLoad"):
+            return GLib.Variant("t", 12_500_000 if name.endswith("Monotonic") else 1_700_000_000_250_000)
         return GLib.Variant("b", self.told.get("accounting", True))
 
     def unit_property(self, unit: str, name: str) -> Any:
@@ -108,6 +115,7 @@ class StandIn:
             "Names": GLib.Variant("as", [unit]),
             "ActiveState": GLib.Variant("s", "active"),
             "Transient": GLib.Variant("b", False),
+            "NeedDaemonReload": GLib.Variant("b", self.told.get("outdated", False)),
             "Slice": GLib.Variant("s", "system.slice" + "x" * self.told.get("more", 0)),
             "ControlGroup": GLib.Variant("s", f"/system.slice/{unit}"),
             "MemoryMax": GLib.Variant("t", 2**64 - 1),

@@ -22,7 +22,7 @@ from gi.repository import Gio
 from cgroup_layering.errors import HostUnsuitable
 from cgroup_layering.systemd.bus import SystemdBus, object_path
 from cgroup_layering.systemd.connecting import connect
-from cgroup_layering.systemd.manager import SERVICE, UNIT, BusError, BusLost, BusTimeout
+from cgroup_layering.systemd.manager import SERVICE, UNIT, BusError, BusLost, BusTimeout, Reading
 from tests.bus.conftest import STAND_IN, TIMEOUT, Connect
 from tests.bus.standin import label
 
@@ -33,6 +33,7 @@ CALLS: dict[str, Callable[[SystemdBus], object]] = {
     "version": lambda bus: bus.version(),
     "unit_path": lambda bus: bus.unit_path(),
     "default_memory_accounting": lambda bus: bus.default_memory_accounting(),
+    "reading": lambda bus: bus.reading(),
     "unit_files": lambda bus: bus.unit_files("*"),
     "units": lambda bus: bus.units("*"),
     "load": lambda bus: bus.load(["a.service"]),
@@ -65,6 +66,12 @@ def test_reading(systemd: Connect) -> None:
     assert bus.jobs() == {7: "busy.service"}
     bus.reset_failed("a.service")
     bus.reload()
+
+
+@pytest.mark.parametrize("outdated", [False, True])
+def test_the_last_reading_of_all_files(systemd: Connect, outdated: bool) -> None:
+    bus = systemd(timeout=10, outdated=outdated)
+    assert bus.reading() == Reading(1_700_000_000.25, 12.5, outdated, "kill")
 
 
 def test_properties(systemd: Connect) -> None:

@@ -164,3 +164,20 @@ def test_walk_passes_over_what_vanishes(cgroups: CgroupFS, root: Path) -> None:
 def test_walk_from_a_missing_cgroup(cgroups: CgroupFS) -> None:
     with pytest.raises(KernelFileError, match="absent"):
         list(cgroups.walk("/absent"))
+
+
+def test_services_of_all_slices_and_none_below_a_service(cgroups: CgroupFS, root: Path) -> None:
+    for name in (
+        "a.slice/a-b.slice/hello.service",
+        "a.slice/_cgroup.x.service",
+        "user.slice/user@0.service/app.slice/mine.service",
+        "init.scope/odd.service",
+    ):
+        (root / name).mkdir(parents=True)
+    (root / "system.slice/file.service").touch()
+    found = cgroups.services()
+    assert sorted(found.pop("hello.service")) == ["/a.slice/a-b.slice/hello.service", HELLO]
+    assert found == {
+        "cgroup.x.service": ["/a.slice/_cgroup.x.service"],
+        "user@0.service": ["/user.slice/user@0.service"],
+    }
