@@ -358,15 +358,15 @@ def test_a_domains_holder_changes_no_controllers(web: Machine, tracking: str) ->
 
 
 @pytest.mark.long
-def test_what_a_service_has_cached_comes_along(web: Machine) -> None:
-    """With --rehome what its former layer paid for is its new one's, and the former layer goes at once."""
+def test_what_a_service_leaves_is_rehomed_and_drained(web: Machine) -> None:
+    """Its own files are read again into the new layer; the former one is drained and goes at once, with the others."""
     web.tool_ok("enable", "--now", "nginx")
     serve(web, "front")
     web.ok("systemctl restart nginx")
     assert owners(web, "/srv/web/front") == [{OLD: 32 * MIB // 4096}]
     web.tool_ok("domain", "create", "web")
     moved = web.tool_ok("domain", "add", "web", "nginx", "--now", "--rehome")
-    print(moved.err)
+    assert "Removed system-nginx.service.slice" in moved.err and "Rehomed 1 services" in moved.err
     assert web.run(f"test -e /sys/fs/cgroup{OLD} || test -e {ETC}/{OLD[14:]}").code != 0
     assert cgroup(web, "nginx") == f"{FRONT}/nginx.service"
     assert all(name.startswith(FRONT) for name in owners(web, "/srv/web/front")[0])
