@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -159,6 +160,11 @@ def test_the_layers_controllers_are_the_same_before_while_and_after(keeper: Mach
     assert keeper.ok(f"cat {SEEN}") == before, "while the holder runs"
     assert keeper.show(HOLDER, "SubState") == "exited"
     assert controllers(keeper) == before, "after it"
+    page = " ".join((TOP / "docs/reference/cgroup-layering.toml.5.md").read_text().split())
+    (stated,) = re.findall(r"an exposure of ([0-9.]+) at most", page)
+    told = keeper.ok(f"systemd-analyze security --no-pager '{HOLDER}' | tail -n 1")
+    print(f"{keeper.suite}: {told}")
+    assert float(told.split(":")[1].split()[0]) <= float(stated), told
     keeper.ok(f"systemctl daemon-reload; systemctl stop {UNIT}; systemctl start {UNIT}")
     assert controllers(keeper) == before
     assert keeper.tool("verify", UNIT).code == 0
