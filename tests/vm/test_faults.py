@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.vm.faults.kinds import OUTSIDE
-from tests.vm.faults.runs import Series
+from tests.vm.faults.runs import Series, push_disk
 from tests.vm.guest.strikes import STRIKES
 from tests.vm.machine import GUEST, Machine
 
@@ -27,6 +27,7 @@ def struck(fresh: Machine) -> Iterator[Machine]:
     for unit in UNITS:
         fresh.write(f"/etc/systemd/system/{unit}", f"[Unit]\nStartLimitIntervalSec=0\n{SERVICE}")
     fresh.ok(f"systemctl daemon-reload && systemctl start {' '.join(UNITS)}")
+    push_disk(fresh.suite)
     yield fresh
 
 

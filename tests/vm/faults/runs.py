@@ -16,11 +16,13 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 from tests.vm.faults.kinds import OUTSIDE, SIGNALS, TITLES, Outside
+from tests.vm.guest.strikes import DISK
 from tests.vm.machine import GUEST, LAB, TOP
 
 RECORDS = Path(__file__).with_name("seen")
@@ -56,6 +58,14 @@ def records(suite: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
+def push_disk(suite: str) -> None:
+    """Bring the guest the file system that the fault of a dying disk needs: it has no mkfs of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        disk = Path(folder) / "disk.img"
+        subprocess.run(["mke2fs", "-q", "-t", "ext4", "-b", "1024", "-J", "size=1", disk, "8M"], check=True)
+        subprocess.run([LAB, "push", suite, disk, DISK], check=True)
+
+
 class Series:
     """Runs on one VM."""
 
@@ -84,6 +94,7 @@ class Series:
         for script in ("fault.py", "strikes.py", "manifest.py"):
             text = (SCRIPTS / script).read_text()
             self.guest(f"mkdir -p {GUEST} && printf %s {shlex.quote(text)} >{GUEST}/{script}")
+        push_disk(self.suite)
         if "before-faults" in self.guest("ls /root"):
             self.guest("cgroup-layering rollback --now --quiet")  # of a series that was broken off
             return

@@ -12,6 +12,21 @@ _MOUNT = f"""rm -rf /root/kept && cp -a {TARGET}/. /root/kept
 cp -a /root/kept/. {TARGET}/ && systemctl daemon-reload"""
 _NO_ROOM = f"test $(df --output=avail {TARGET} | tail -n 1) = 0"
 _TMPFS = _MOUNT.format(mount=f"mount -t tmpfs -o size=2m,nr_inodes=500,mode=755 small {TARGET}")
+DISK = "/root/tests/disk.img"
+"""An empty ext4 file system, which the runs bring along: the boxes have no mkfs."""
+# A loop device whose file is on a tmpfs: when that is full, what is written to new blocks of the disk fails with EIO,
+# and so does the file system's journal. Nobody can tell it from a disk that dies.
+_DYING = _MOUNT.format(
+    mount=f"mkdir -p /root/eio && mount -t tmpfs -o size=16m,mode=700 eio /root/eio && "
+    f"cp --sparse=always {DISK} /root/eio/disk && mount -o loop /root/eio/disk {TARGET}"
+)
+# Mounted anew, as what is in memory of such a disk is not on it.
+_HEALED = f"rm /root/eio/filler; umount {TARGET} && mount -o loop /root/eio/disk {TARGET}; systemctl daemon-reload"
+_FILLED = (
+    "for size in 512M 16M 1M 64K 4K; do n=0; "
+    "while fallocate -l $size /var/filler-$size-$n; do n=$((n + 1)); done; rm -f /var/filler-$size-$n; done; "
+    "test $(stat -f -c %f /) -lt 100"
+)
 _AWAY = f"umount {TARGET} || umount -l {TARGET}; systemctl daemon-reload"
 _LIMIT = "/etc/systemd/system.conf.d/limit.conf"
 _HANG = "/run/systemd/system/fault-a.service.d/hang.conf"
@@ -58,6 +73,14 @@ STRIKES: Mapping[str, Strike] = {
     "etc-readonly": Strike(
         "EROFS on /etc", f"mount -o remount,ro {TARGET}", f"mount -o remount,rw {TARGET}", _TMPFS, _AWAY
     ),
+    "etc-eio": Strike(
+        "EIO on /etc: a disk that takes no more writes, and its journal aborted",
+        "head -c 64M /dev/zero >/root/eio/filler; test $(df --output=avail /root/eio | tail -n 1) = 0",
+        _HEALED,
+        f"{_DYING}; sync -f {TARGET}",
+        f"{_AWAY}; umount /root/eio",
+    ),
+    "root-full": Strike("ENOSPC on /, with /etc and /var", _FILLED, "rm -f /var/filler-*"),
     "run-full": Strike(
         "ENOSPC on /run, where systemd refuses to reload",
         "mount -o remount,size=$(($(df --output=used /run | tail -n 1) + 8))k /run",
