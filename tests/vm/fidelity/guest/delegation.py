@@ -7,9 +7,12 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.vm.fidelity.guest.kit import TAGS, Behaviour, Observation, Run, nothing, read, sh, wait
+from tests.vm.fidelity.guest.kit import CGROUPS, TAGS, Behaviour, Difference, Observation, Run, nothing, read, sh, wait
 
 ONLY_INSTANCE = "The payload was promised the memory controller, so there is `instance` tracking alone."
+CONTROLLERS = ("cpu", "cpuset", "io", "memory", "pids")
+"""What systemd delegates (src/basic/cgroup-util.h, CGROUP_MASK_DELEGATE) and the kernel has as a controller."""
+FOREIGN = "misc"
 TREE = Path("/usr/local/lib/fidelity-tree")
 ROOT = Path("/var/tmp/fidelity-root")
 IMAGE = "localhost/fidelity:1"
@@ -113,9 +116,28 @@ def rootless(run: Run) -> Observation:
         seen[verb]["limits"] = [[read(top / name) for name in ("memory.max", "pids.max")] for top in payloads]
     sh("systemctl daemon-reload")
     seen["reloaded"] = [[read(top / name) for name in ("memory.max", "pids.max")] for top in payloads]
-    seen["controllers"] = sorted(read(run.cgroup(unit) / "cgroup.controllers").split())
+    # crun, as root's, switches all that the kernel has on along the path of its containers: `foreign` is about these.
+    present = set(read(run.cgroup(unit) / "cgroup.controllers").split())
+    seen["controllers"] = sorted(present & set(CONTROLLERS))
     run.systemctl("stop", unit)
     return seen | run.state(unit)
+
+
+def foreign(run: Run) -> Observation:
+    """A controller that systemd knows nothing of, switched on in system.slice by somebody else."""
+    unit = "delforeign-@V@.service"
+    for top in (CGROUPS, CGROUPS / "system.slice"):
+        (top / "cgroup.subtree_control").write_text(f"+{FOREIGN}")
+    run.systemctl("start", unit)
+    present = read(run.cgroup(unit) / "cgroup.controllers").split()
+    run.systemctl("stop", unit)
+    return {FOREIGN: FOREIGN in present, "controllers": sorted(set(present) & set(CONTROLLERS))}
+
+
+def no_foreign() -> str:
+    """Why there is no such controller here, or nothing."""
+    there = FOREIGN in read(CGROUPS / "cgroup.controllers").split()
+    return "" if there else f"The kernel has no controller {FOREIGN}."
 
 
 def no_quadlet() -> str:
@@ -165,5 +187,20 @@ BEHAVIOURS = [
         rootless,
         {"reloaded": [["33554432", "9"]]},
         only_instance=ONLY_INSTANCE,
+    ),
+    Behaviour(
+        "A controller that systemd does not know, switched on in system.slice",
+        {"delforeign-@V@.service": "[Service]\nType=exec\nDelegate=yes\nExecStart=/usr/bin/sleep infinity\n"},
+        foreign,
+        {FOREIGN: True},
+        differs={
+            "instance": Difference(
+                frozenset({FOREIGN}),
+                "systemd hands on the controllers that it knows; hugetlb, misc and the like, which a container runtime "
+                "may have switched on in system.slice, end above the layer.",
+            )
+        },
+        only_instance=ONLY_INSTANCE,
+        needs=no_foreign,
     ),
 ]

@@ -73,7 +73,7 @@ prepare = begin = nothing
 BEHAVIOURS = [
     Behaviour(
         "Fields of the journal",
-        {"viewlog-@V@.service": "[Service]\nExecStart=/bin/bash -c 'echo said; exec sleep infinity'\n"},
+        {"viewlog-@V@.service": "[Service]\nExecStart=/bin/bash -c 'echo said; while :; do sleep 3600; done'\n"},
         journal_fields,
         {"_SYSTEMD_SLICE": "system.slice", "_SYSTEMD_CGROUP": "/system.slice/viewlog-V.service"},
         differs={
