@@ -177,9 +177,10 @@ BEHAVIOURS = [
     Behaviour(
         "A rootless container in a delegated service",
         {
-            # Podman remembers the runtime directory, so the runs have the same one.
+            # Podman remembers the runtime directory, so the runs have the same one. A container's first process
+            # takes no SIGTERM.
             "rootless-@V@.service": f"[Service]\nType=exec\nUser={USER}\nDelegate=yes\nMemoryMax=128M\n"
-            f"RuntimeDirectory={USER}\nEnvironment=XDG_RUNTIME_DIR=/run/{USER} HOME={HOME}\n"
+            f"TimeoutStopSec=9s\nRuntimeDirectory={USER}\nEnvironment=XDG_RUNTIME_DIR=/run/{USER} HOME={HOME}\n"
             "ExecStart=/usr/bin/podman --cgroup-manager=cgroupfs --storage-driver=vfs run --rm --replace "
             "--name=fidelity --cgroups=split --network=none --memory=32m --pids-limit=9 --log-driver=none "
             f"--rootfs {HOME}/root /usr/bin/sleep infinity\n"
