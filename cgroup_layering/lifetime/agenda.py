@@ -55,6 +55,10 @@ class Debounce:
         return max(min(self._last + QUIET, self._first + AT_MOST), self._reload_until)
 
 
+Work = tuple[Verdict, bool, bool, bool | None]
+"""What `reap` would do about a layer: a try of one is none of the other, such as of files that are to go now."""
+
+
 def is_work(step: Step) -> bool:
     """Whether `reap` would do something about a layer."""
     return step.decision.verdict is not Verdict.KEEP or step.files_go or step.shrink or step.boot is not None
@@ -72,6 +76,10 @@ def moment(step: Step, now: float) -> float | None:
     return now + RETRY
 
 
+def _work(step: Step) -> Work:
+    return step.decision.verdict, step.files_go, step.shrink, step.boot
+
+
 class Agenda:
     """The next moment of every layer."""
 
@@ -79,7 +87,9 @@ class Agenda:
         self._moments: dict[str, float] = {}
         self._ready: set[str] = set()
         """Layers that need something done, as far as was seen; the others need another look."""
-        self._tried: dict[str, float] = {}
+        self._work: dict[str, Work] = {}
+        """What is to be done about each of them."""
+        self._tried: dict[str, dict[Work, float]] = {}
         self._shrinking: set[str] = set()
         """Layers with too many dying cgroups: each restart brings another, so it is no reason to try at once."""
 
@@ -87,7 +97,7 @@ class Agenda:
         """What a look at `layers` found, at all of them if None."""
         looked = set(self._moments) if layers is None else set(layers)
         before = {layer: self._moments.pop(layer, inf) for layer in looked}
-        were_ready = self._ready & looked
+        former = {layer: self._work.pop(layer) for layer in self._ready & looked}
         self._ready -= looked
         self._shrinking -= looked
         for step in steps:
@@ -97,12 +107,13 @@ class Agenda:
                 continue
             if is_work(step):
                 self._ready.add(layer)
+                work = self._work[layer] = _work(step)
                 if step.shrink:
                     self._shrinking.add(layer)
                 # The grace is counted from the first look that saw it.
-                if layer in were_ready:
+                if former.get(layer) == work:
                     when = min(when, before[layer])
-                when = max(when, self._tried.get(layer, -inf) + RETRY)
+                when = max(when, self._tried.get(layer, {}).get(work, -inf) + RETRY)
             self._moments[layer] = when
         # What was tried and has come about is no try any more: the next time is another.
         for layer in [one for one in self._tried if (layers is None or one in looked) and one not in self._ready]:
@@ -116,7 +127,7 @@ class Agenda:
     def tried(self, layers: Iterable[str], now: float) -> None:
         """`reap` was started for these."""
         for layer in layers:
-            self._tried[layer] = now
+            self._tried.setdefault(layer, {})[self._work[layer]] = now
             self._moments[layer] = now + RETRY
 
     def forget_tries(self, layer: str | None = None) -> None:

@@ -140,6 +140,20 @@ def test_what_was_tried_waits_unless_its_service_moves() -> None:
     assert agenda.due(104.0) == ({layer}, set()), "and is there again"
 
 
+def test_a_try_of_one_thing_is_none_of_another() -> None:
+    """The layer goes by its rule; while that is done the service is taken from the system, and its files are due."""
+    agenda, idle, gone = Agenda(), step("charged=1M"), step("charged=1M", gone="gone", exists=False)
+    layer = idle.state.layer
+    agenda.update([idle], None, 100.0)
+    agenda.tried({layer}, 100.0)
+    for second in range(101, 105):
+        agenda.update([gone], None, float(second))
+    assert agenda.next == 101.0 + GRACE
+    agenda.tried({layer}, 120.0)
+    agenda.update([gone], None, 121.0)
+    assert agenda.next == 120.0 + RETRY, "and that was tried now"
+
+
 def test_dying_cgroups_are_not_drained_at_every_restart() -> None:
     agenda, due = Agenda(), step("installed", dying=1000, running=True)
     layer = due.state.layer
