@@ -17,7 +17,8 @@ LAYER = "system-hello.service.slice"
 CGROUP = f"/system.slice/{LAYER}"
 MONITOR = "cgroup-layering-monitor.service"
 REAP = "cgroup-layering-reap.service"
-SERVICE = "[Service]\nType=exec\nExecStart=sleep infinity\nKillSignal=SIGKILL\n"
+# One that failed stays loaded, and so installed for systemd, until the next daemon-reload.
+SERVICE = "[Service]\nType=exec\nExecStart=sleep infinity\nKillSignal=SIGKILL\nSuccessExitStatus=SIGKILL\n"
 CONFIG = "/etc/cgroup-layering/60-test.toml"
 DISABLED = "/etc/cgroup-layering/50-disabled.toml"
 PSS_KIB = 25 << 10
