@@ -8,17 +8,18 @@ of D-Bus apart.
 
 from __future__ import annotations
 
+import _thread
 import signal
 import sys
 import threading
-from types import TracebackType
-from typing import NoReturn
+import time
+from types import FrameType, TracebackType
 
 from cgroup_layering.errors import Interrupted
 
 SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 _SOON = 0.01
-"""Seconds, after which the main thread has left what drops exceptions, or is asked once more."""
+"""Seconds, after which the program has left what drops exceptions, or is asked once more."""
 
 
 def install() -> None:
@@ -29,9 +30,20 @@ def install() -> None:
     sys.excepthook = _uncaught
 
 
-def _interrupt(number: int, _frame: object) -> NoReturn:
+def _interrupt(number: int, frame: FrameType | None) -> None:
     """Let a running transaction undo itself before the process ends."""
-    raise Interrupted(number)
+    # What is raised in a hook is dropped for good.
+    if _in_hook(frame):
+        _once_more(number)
+    else:
+        raise Interrupted(number)
+
+
+def _in_hook(frame: FrameType | None) -> bool:
+    hooks = (_unraisable.__code__, _uncaught.__code__)
+    while frame is not None and frame.f_code not in hooks:
+        frame = frame.f_back
+    return frame is not None
 
 
 def _unraisable(dropped: sys.UnraisableHookArgs) -> None:
@@ -49,8 +61,12 @@ def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackT
 
 
 def _once_more(number: int) -> None:
+    # Not threading: its start() waits for the thread, in the hook and with what that asks for on its way.
     thread = threading.main_thread().ident
     if thread is not None:
-        timer = threading.Timer(_SOON, signal.pthread_kill, (thread, number))
-        timer.daemon = True  # the program may end before
-        timer.start()
+        _thread.start_new_thread(_ask, (thread, number))
+
+
+def _ask(thread: int, number: int) -> None:
+    time.sleep(_SOON)
+    signal.pthread_kill(thread, number)

@@ -47,6 +47,24 @@ def test_no_signal_is_lost(name: str, code: int, where: str) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (code, "", "")
 
 
+@pytest.mark.parametrize("where", ["destroy", "call_back"])
+def test_one_that_comes_in_the_hook_itself_is_not_lost(where: str) -> None:
+    """As on a machine so busy that the timer is over before the hook is."""
+    slow = (
+        "import _thread\n"
+        "start = _thread.start_new_thread\n"
+        "def start_slowly(*words):\n"
+        "    _thread.start_new_thread = start\n"
+        "    start(*words)\n"
+        "    for _ in range(30):\n"
+        "        time.sleep(0.001)\n"
+        "_thread.start_new_thread = start_slowly\n"
+    )
+    program = PROGRAM.format(name="SIGTERM", where=where).replace("interrupts.install()", f"{slow}interrupts.install()")
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=15, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (143, "", "")
+
+
 @pytest.mark.parametrize("where", ["unraisable", "uncaught"])
 def test_other_errors_are_shown_as_before(where: str) -> None:
     raised = "class A:\n    def __del__(self): 1 / 0\nA()" if where == "unraisable" else "1 / 0"
