@@ -136,11 +136,10 @@ def command(
             output.complain("What was done of the try goes when its time is over, or by `cgroup-layering rollback`.")
         elif left:
             output.complain("Files of this migration are left: `rollback` removes them, `migrate` goes on with it.")
-        else:
+        elif tried:
             with contextlib.suppress(CgroupLayeringError):  # it must not hide the error
-                if tried:
-                    trial.disarm(session, request.migration)
-                _forget(session)
+                trial.disarm(session, request.migration)
+        # Not forgotten: what a failing disk had removed can be there again when it is mounted anew.
         raise
     _forget(session)
     migration = request.migration if wanted.changes else None
