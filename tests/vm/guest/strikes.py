@@ -25,7 +25,7 @@ _HEALED = f"rm /root/eio/filler; umount {TARGET} && mount -o loop /root/eio/disk
 _FILLED = (
     "for size in 512M 16M 1M 64K 4K; do n=0; "
     "while fallocate -l $size /var/filler-$size-$n; do n=$((n + 1)); done; rm -f /var/filler-$size-$n; done; "
-    "test $(stat -f -c %f /) -lt 100"
+    "! fallocate -l 4K /var/filler-last"
 )
 _AWAY = f"umount {TARGET} || umount -l {TARGET}; systemctl daemon-reload"
 _LIMIT = "/etc/systemd/system.conf.d/limit.conf"
