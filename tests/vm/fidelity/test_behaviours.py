@@ -13,7 +13,8 @@ from tests.vm.fidelity.guest.kit import TRACKINGS, Behaviour
 from tests.vm.fidelity.matrix import Matrix, judge, push, run
 from tests.vm.machine import Machine
 
-pytestmark = pytest.mark.long
+# A batch is one run in the guest, which its first test waits for.
+pytestmark = [pytest.mark.long, pytest.mark.timeout(5400)]
 
 CASES = [
     pytest.param(batch, group, behaviour, tracking, id=f"{group}-{behaviour}-{tracking}")
