@@ -305,6 +305,7 @@ SAID = {
 OF_DOMAINS = {32: "it is 5 domains deep, and 4 are the most", 34: "a domain can't be inside one of its own name"}
 
 
+@pytest.mark.long
 def test_bad_declarations_are_said_and_spoil_nothing_else(keeper: Machine) -> None:
     names = [f"{name}.service" for name in SAID]
     for name in names:
