@@ -9,7 +9,7 @@ import pytest
 
 from tests.vm.machine import Machine
 
-pytestmark = pytest.mark.on("trixie")
+pytestmark = pytest.mark.on("forky")
 
 MIB = 1 << 20
 UNIT = "/etc/systemd/system/busy.service"
