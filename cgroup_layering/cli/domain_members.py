@@ -25,9 +25,9 @@ from cgroup_layering.cli.undo import paths, taken_out
 from cgroup_layering.domains.joining import joining, leaving, with_notes
 from cgroup_layering.domains.registry import members, the_domain
 from cgroup_layering.errors import ExitCode
-from cgroup_layering.model import Host, OwnFiles, Plan
+from cgroup_layering.model import Host, OwnFiles
 from cgroup_layering.naming import is_glob
-from cgroup_layering.output.plans import show_notes, show_plan
+from cgroup_layering.output.plans import show_notes, show_plan, tell_refused
 from cgroup_layering.output.tables import Output
 from cgroup_layering.planner import Request
 from cgroup_layering.unitpaths import RUN
@@ -76,19 +76,11 @@ def add_command(
     if dry_run:
         show_plan(wanted, output)
         return ExitCode.OK
-    if _refused(wanted, request, output):
+    if tell_refused(wanted, request.named, output):
         return ExitCode.FAILURE
     show_notes(wanted, output)
     how = How(now, not no_reload, timeout, session.folder, rehome)
     return carry_out(session, wanted, host, how, output, f"Added to {name}:")
-
-
-def _refused(wanted: Plan, request: Request, output: Output) -> bool:
-    """Whether something that was asked for can't be; what stands against it is told, and nothing is written."""
-    refused = [service for service in wanted.refused if service.unit in request.named or not wanted.layered]
-    for service in refused:
-        output.complain(service.reasons[0].sentence)
-    return bool(refused)
 
 
 @click.command("remove")
@@ -126,7 +118,7 @@ def remove_command(
             output.say(f"Would remove {paths(own)}.")
         show_plan(wanted, output)
         return ExitCode.OK
-    if _refused(wanted, request, output):
+    if tell_refused(wanted, request.named, output):
         return ExitCode.FAILURE
     show_notes(wanted, output)
     gone = taken_out(session, plain, now, timeout, output) if plain else None

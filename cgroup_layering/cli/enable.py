@@ -26,7 +26,7 @@ from cgroup_layering.host import Settings
 from cgroup_layering.layering import Layerer
 from cgroup_layering.model import Tracking
 from cgroup_layering.naming import is_glob
-from cgroup_layering.output.plans import show_notes, show_outcome, show_plan
+from cgroup_layering.output.plans import show_notes, show_outcome, show_plan, tell_refused
 from cgroup_layering.output.progress import restarts
 from cgroup_layering.output.rehoming import rehomed_json, tell_rehomed
 from cgroup_layering.output.tables import Output
@@ -74,11 +74,7 @@ def command(
     if dry_run:
         show_plan(wanted, output)
         return ExitCode.OK
-    # An alias or a glob's match that can't be layered must not pass for done; nothing is written then.
-    refused = [service for service in wanted.refused if service.unit in request.named or not wanted.layered]
-    for service in refused:
-        output.complain(service.reasons[0].sentence)
-    if refused:
+    if tell_refused(wanted, request.named, output):
         return ExitCode.FAILURE
     show_notes(wanted, output)
     disabled = Disabled(session.store)

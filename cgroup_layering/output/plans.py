@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 
 from cgroup_layering.model import Change, Plan, ServicePlan, Timing, Verdict
 from cgroup_layering.output.tables import Output
@@ -22,6 +23,17 @@ def show_plan(plan: Plan, output: Output) -> None:
     ordered = [*plan.layered, *plan.refused]
     output.table(("", "UNIT", "TRACKING", "WHEN", "CODE", "WHY"), (_row(s) for s in ordered), _footer(plan))
     show_notes(plan, output)
+
+
+def tell_refused(plan: Plan, named: Collection[str], output: Output) -> bool:
+    """Whether something that was asked for can't be; what stands against it is told. Nothing is to be written then.
+
+    An alias that was named, or a glob of which no match can be layered, must not pass for done.
+    """
+    refused = [service for service in plan.refused if service.unit in named or not plan.layered]
+    for service in refused:
+        output.complain(service.reasons[0].sentence)
+    return bool(refused)
 
 
 def show_notes(plan: Plan, output: Output) -> None:
