@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -63,6 +63,8 @@ class Config:
     exclusions: tuple[Exclusion, ...] = ()
     holds: Holds = field(default_factory=Holds)
     """Persistent resources; a bad declaration is a sentence there and spoils nothing else."""
+    homes: Mapping[str, tuple[Path, Sequence[str]]] = field(default_factory=dict)
+    """The file that each of them is declared in, and its lines."""
 
     @property
     def layers_new(self) -> bool:
@@ -97,7 +99,22 @@ def load(store: Store) -> Config:
         text = store.read(path)
         if text is not None:
             config = merge(config, text, path, store)
-    return config
+    return apart(config)
+
+
+def apart(config: Config) -> Config:
+    """`config` without resources that are another's already; after all files, as a later one can change an owner's."""
+    holds = config.holds
+    before: list[Hold] = []
+    for owner, hold in config.holds.good.items():
+        try:
+            check_apart(hold, before)
+        except BadHold as error:
+            path, lines = config.homes[owner]
+            holds = holds.over(owner, str(ConfigError(path, line_of(lines, owner, error.keys), error.reason)))
+        else:
+            before.append(hold)
+    return replace(config, holds=holds)
 
 
 def merge(config: Config, text: str, path: Path, store: Store | None = None) -> Config:
@@ -125,8 +142,8 @@ class _Reader:
     def merge(self, config: Config, document: Mapping[str, Any]) -> Config:
         self._only(document, ("layering", "lifetime", "reap", "hold"))
         for owner, table in self._table(document, "hold").items():
-            others = [hold for other, hold in config.holds.good.items() if other != owner]
-            config = replace(config, holds=config.holds.over(owner, self._hold(owner, table, others)))
+            homes = {**config.homes, owner: (self._path, self._lines)}
+            config = replace(config, holds=config.holds.over(owner, self._hold(owner, table)), homes=homes)
         config = self._layering(config, self._table(document, "layering"))
         lifetime = self._table(document, "lifetime")
         reap = self._table(document, "reap")
@@ -159,10 +176,9 @@ class _Reader:
         exclusions = tuple(Exclusion(glob, self._path) for glob in globs)
         return replace(config, autos=config.autos + autos, exclusions=config.exclusions + exclusions)
 
-    def _hold(self, owner: str, table: object, others: Iterable[Hold]) -> Hold | str:
+    def _hold(self, owner: str, table: object) -> Hold | str:
         try:
             found = read_hold(owner, table)
-            check_apart(found, others)
             if self._store is not None:
                 check(found, self._store)
         except BadHold as error:

@@ -10,7 +10,7 @@ import pytest
 
 from cgroup_layering import render
 from cgroup_layering.charges.openfile import open_regular
-from cgroup_layering.config import Config, load, merge
+from cgroup_layering.config import Config, apart, load, merge
 from cgroup_layering.holding import files, parity
 from cgroup_layering.holding.matching import MOST_FILES, TooMany, matches
 from cgroup_layering.holding.model import Bound, BpfMapSpec, Hold, Holds, Tmpfs, from_json
@@ -150,11 +150,22 @@ def test_what_one_holds_no_other_can(text: str, line: int) -> None:
     config = merge(Config(), text, FILE)
     config = merge(config, text, FILE)
     assert set(config.holds.good) == {"a.service"} and not config.holds.bad
-    found = merge(config, text.replace("a.service", "web.domain"), Path("/etc/cgroup-layering/b.toml")).holds
+    config = merge(config, text.replace("a.service", "web.domain"), Path("/etc/cgroup-layering/b.toml"))
+    found = apart(config).holds
     assert set(found.good) == {"a.service"}
     sentence = found.bad["web.domain"]
     assert sentence.startswith(f"/etc/cgroup-layering/b.toml:{line}: ")
     assert sentence.endswith(" is declared twice: it is a.service's already.")
+
+
+def test_what_a_later_file_takes_from_one_another_can_have(tmp_path: Path) -> None:
+    folder = "etc/cgroup-layering"
+    others = GOOD_TMPFS.replace("a.service", "b.service")
+    put(tmp_path, {f"{folder}/10.toml": f"{GOOD_TMPFS}{others}", f"{folder}/20.toml": f"{LINES}files = []\n"})
+    assert set(load(Store(tmp_path)).holds.good) == {"b.service"}
+    put(tmp_path, {f"{folder}/20.toml": GOOD_TMPFS.replace("/run/a", "/run/other")})
+    found = load(Store(tmp_path)).holds
+    assert set(found.good) == {"a.service", "b.service"} and not found.bad
 
 
 def test_names_lead_back() -> None:
