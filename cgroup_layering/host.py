@@ -150,7 +150,7 @@ class Reader:
             leaning = look.leanings(unit, folders, chain) if ours == (own is not None and own.complete) else None
             if leaning is not None:
                 found[unit] = leaning
-                told[unit] = look.complete(self._from_chain(unit, (unit,), chain, folder), group)
+                told[unit] = look.complete(self._from_chain(unit, (unit,), chain, folder), group, chain)
         return found
 
     def _offline(self, words: Sequence[str], folder: Path) -> Host:

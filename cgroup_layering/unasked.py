@@ -10,9 +10,10 @@ from pathlib import Path
 
 from cgroup_layering.model import ServiceFacts
 from cgroup_layering.naming import SERVICE_SUFFIX, template_of
+from cgroup_layering.offline import parent_slice
 from cgroup_layering.systemd.manager import Reading, UnitRow
 from cgroup_layering.telling import leans_on, tells_all
-from cgroup_layering.unitfile import Setting
+from cgroup_layering.unitfile import Setting, UnitFiles
 from cgroup_layering.unitpaths import Listings
 
 _TICK = 0.02
@@ -83,10 +84,14 @@ class Unasked:
             settings.extend(lines)
         return leans_on(unit, settings) if tells_all(unit, settings) else None
 
-    def complete(self, facts: ServiceFacts, group: str) -> ServiceFacts:
-        """The facts of the files with those that systemd adds."""
+    def complete(
+        self, facts: ServiceFacts, group: str, chain: Iterable[tuple[Path, tuple[Setting, ...]]]
+    ) -> ServiceFacts:
+        """The facts of the files with those that systemd adds; the slice is what all files say, ours too."""
         named = facts.files.last("Service", "OOMPolicy")
-        return replace(facts, control_group=group, oom_policy=named or self._reading.oom_policy)
+        whole = UnitFiles(tuple(setting for _, lines in chain for setting in lines))
+        place = parent_slice(facts.unit, whole)
+        return replace(facts, slice=place, control_group=group, oom_policy=named or self._reading.oom_policy)
 
     def _is_real_and_older(self, folder: Path) -> bool:
         known = self._folders.get(folder)

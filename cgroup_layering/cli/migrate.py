@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from cgroup_layering.cli import trial
+from cgroup_layering.cli.deciding import compare, decide, only_what_can_be_tried, plan_of
 from cgroup_layering.cli.options import (
     Span,
     gate_of,
@@ -23,27 +24,23 @@ from cgroup_layering.cli.options import (
     units_or_plan_argument,
     write_options,
 )
-from cgroup_layering.cli.planfiles import is_plan_file, read_plan_file
 from cgroup_layering.cli.rehomers import around_restart, check_rehome
 from cgroup_layering.cli.session import Session
 from cgroup_layering.cli.undo import take_out
-from cgroup_layering.config import load
 from cgroup_layering.errors import CgroupLayeringError, ExitCode
-from cgroup_layering.host import Settings
 from cgroup_layering.layering import Layerer
-from cgroup_layering.model import Host, Plan, Timing, Tracking
-from cgroup_layering.naming import is_glob
+from cgroup_layering.model import Host, Plan, Timing
 from cgroup_layering.output.plans import show_notes, show_outcome, show_plan, summary
 from cgroup_layering.output.progress import restarts
 from cgroup_layering.output.rehoming import rehomed_json, tell_rehomed
 from cgroup_layering.output.tables import JsonMode, Output
 from cgroup_layering.pathrules.reasons import PATH_RULE
-from cgroup_layering.planfile import HostChanged, Saved, differences, restrict
-from cgroup_layering.planner import Request, plan
+from cgroup_layering.planfile import restrict
+from cgroup_layering.planner import Request
 from cgroup_layering.restarting import Gate
 from cgroup_layering.runfolder import MIGRATING
 from cgroup_layering.transaction import Outcome
-from cgroup_layering.trying import DEFAULT_SECONDS, SHORTEST_SECONDS, only_new
+from cgroup_layering.trying import DEFAULT_SECONDS, SHORTEST_SECONDS
 from cgroup_layering.unitpaths import RUN
 
 
@@ -96,19 +93,19 @@ def command(
     gate = gate_of(options)
     if rehome and gate.batch:
         raise click.UsageError("--rehome goes around all restarts at once, so it goes without --batch.")
-    before = _plan_of(units, options)
+    before = plan_of(units, options)
     _check_try(try_seconds, no_block, options)
     session = Session(options["root"], options["runtime"], "migrate this host", write=not dry_run)
     if try_seconds is not None:
         session.folder = RUN
         if not dry_run:
             trial.check_no_trial(trial.folder(session))
-    host, request, wanted = _decide(session, units, before, options)
+    host, request, wanted = decide(session, units, before, options)
     if before is not None:
-        _compare(Path(units[0]), before, wanted, host, session)
+        compare(Path(units[0]), before, wanted, host, session)
         wanted = restrict(wanted, before)
     if try_seconds is not None:
-        wanted = _only_what_can_be_tried(wanted, output)
+        wanted = only_what_can_be_tried(wanted, output)
     if dry_run:
         show_plan(wanted, output)
         return ExitCode.OK
@@ -155,29 +152,6 @@ def command(
     return ExitCode.OK if good else ExitCode.FAILURE
 
 
-def _plan_of(units: tuple[str, ...], options: dict[str, Any]) -> Saved | None:
-    """The plan that a single word names, if it does; its options are the plan's."""
-    if not any(is_plan_file(word) for word in units):
-        return None
-    if len(units) > 1:
-        raise click.UsageError("A plan's FILE stands alone: it says for itself which units it is about.")
-    given = any(options[name] for name in ("tracking", "accept_oom_policy_loss", "runtime", "ignore_path_rules"))
-    if given or options["layer_limits"] is not None:
-        raise click.UsageError(
-            "--tracking, --accept-oom-policy-loss, --layer-limits, --runtime and --ignore-path-rules are decided when "
-            "a plan is made."
-        )
-    if options["root"] != Path("/"):
-        raise click.UsageError("A plan's FILE is for a running host, not for --root.")
-    before = read_plan_file(Path(units[0]))
-    options["tracking"] = before.tracking
-    options["accept_oom_policy_loss"] = before.accepts
-    options["layer_limits"] = before.limits
-    options["runtime"] = before.runtime
-    options["ignore_path_rules"] = before.ignore_path_rules
-    return before
-
-
 def _check_try(seconds: float | None, no_block: bool, options: dict[str, Any]) -> None:
     if seconds is None:
         if no_block:
@@ -187,42 +161,6 @@ def _check_try(seconds: float | None, no_block: bool, options: dict[str, Any]) -
         raise click.UsageError("--try goes without --runtime, --no-reload and --root: it tries things on this host.")
     if seconds < SHORTEST_SECONDS:
         raise click.UsageError(f"--try takes {SHORTEST_SECONDS:g} s or more: less leaves no time to confirm.")
-
-
-def _decide(
-    session: Session, units: tuple[str, ...], before: Saved | None, options: dict[str, Any]
-) -> tuple[Host, Request, Plan]:
-    words = units if before is None else before.words
-    host = session.read(words, path_rules=True, settings=Settings.PLAIN)
-    request = Request(
-        tracking=Tracking(options["tracking"]) if options["tracking"] else None,
-        limits=options["layer_limits"],
-        accept_oom_policy_loss=options["accept_oom_policy_loss"],
-        migration=session.new_migration(),
-        folder=session.folder,
-        named=frozenset(word for word in words if not is_glob(word)),
-        config=load(session.store),
-        ignore_path_rules=options["ignore_path_rules"],
-    )
-    return host, request, plan(host, request)
-
-
-def _compare(path: Path, before: Saved, wanted: Plan, host: Host, session: Session) -> None:
-    found = differences(before, wanted, host=session.host_id(), systemd=host.version)
-    if found:
-        raise HostChanged(path, found)
-
-
-def _only_what_can_be_tried(wanted: Plan, output: Output) -> Plan:
-    """New layers alone; and a word about what a trial can't show."""
-    chosen = only_new(wanted)
-    left = [service.unit for service in wanted.changes if service not in chosen]
-    if left:
-        output.say(f"Not part of the try, as they are layered already: {', '.join(left)}.")
-    at_boot = sum(service.timing is Timing.NEXT_BOOT for service in chosen)
-    if at_boot:
-        output.say(f"{at_boot} services move at their next boot only, which a try does not live to see.")
-    return Plan((*chosen, *wanted.refused), wanted.migration, wanted.notes)
 
 
 def _carry_out(

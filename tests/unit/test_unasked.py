@@ -14,9 +14,10 @@ import pytest
 
 from cgroup_layering.host import Reader, Settings
 from cgroup_layering.kernel.cgroupfs import CgroupFS
-from cgroup_layering.model import Host
+from cgroup_layering.model import Host, Layering, Tracking
 from cgroup_layering.store import Store
 from cgroup_layering.systemd.manager import SERVICE, UNIT, Manager, Reading, UnitRow
+from cgroup_layering.transaction import FileTransaction
 from tests.planting import ETC, LIB, SIMPLE, put
 
 RUNNING = ("active", "running")
@@ -104,7 +105,20 @@ def test_nothing_is_asked_of_plain_services_and_the_facts_are_the_same(root: Pat
     assert asked(systemd(root)) == set()
     assert without.services["a.service"].control_group == "/system.slice/a.service"
     for unit, facts in within.services.items():
-        assert replace(without.services[unit], slice="system.slice", settings=facts.settings) == facts
+        assert replace(without.services[unit], settings=facts.settings) == facts
+
+
+def test_a_layered_service_is_not_asked_for_the_slice_that_its_files_say(root: Path) -> None:
+    layer = "system-a.service.slice"
+    layering = Layering(
+        "a.service", "system.slice", layer, Tracking.INSTANCE, "installed", "20260101T000000Z-00000000", "1", True
+    )
+    FileTransaction(Store(root), Path("/", ETC)).write(layering)
+    put(root, {f"{ETC}/b.service": f"{SIMPLE}Slice=b-%N.slice\n"})
+    manager = systemd(root)
+    found = read(manager).services
+    assert manager.asked[UNIT] == set()
+    assert [found[f"{name}.service"].slice for name in "abc"] == [layer, "b-b.slice", "system.slice"]
 
 
 def test_the_managers_own_oom_policy_holds(root: Path) -> None:
