@@ -15,13 +15,12 @@ from functools import partial
 
 from benchguest.cost import fault_seconds
 from benchguest.fleet import GLOB, import_all, make_fleet, systemctl, tool, unit
+from benchguest.layers import MANY, Samples, being, writing
 from benchguest.timing import command, in_turn, seconds
 
-FEW, MANY = 100, 1000
+FEW = 100
 RSS_BOUND_MIB = 80.0
 RESTARTS = 30
-Samples = tuple[str, str, list[float], list[float]]
-"""A measure's name, its unit, ours and the peer's."""
 
 
 def plan() -> Iterator[Samples]:
@@ -71,6 +70,8 @@ GROUPS: dict[tuple[str, ...], Callable[[], Iterator[Samples]]] = {
     ("restart.layered-vs-plain", "fault.nested-vs-flat"): running,
     ("plan.growth", "plan.1000.vs-systemctl-show"): plan,
     ("plan.rss",): rss,
+    ("migrate.1000.vs-shell", "migrate.noop.vs-plan"): writing,
+    ("reload.1000", "layer.kernel-memory"): being,
 }
 """Small ones first: a fleet only grows."""
 

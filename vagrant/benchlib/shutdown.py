@@ -15,12 +15,14 @@ from demolib.guest import DemoError, Guest, lab
 from lablib import vm
 from lablib.paths import log_file
 
+from benchlib.booting import check_layers, reboot
+
 NAME = "shutdown.vs-plain"
 PAIRS = 9
 REQUEST = "bench: the shutdown begins"
 END = "reboot: Power down"
 _LAYERED, _PLAIN = "bench-layered", "bench-plain"
-_PATIENCE = 900  # seconds for one reboot or shutdown
+_PATIENCE = 900  # seconds for one shutdown
 
 
 def samples(guest: Guest) -> dict[str, object]:
@@ -39,10 +41,8 @@ def samples(guest: Guest) -> dict[str, object]:
 
 def _boot(guest: Guest, name: str) -> None:
     """Reboot, see where services are, and save the machine as it then runs."""
-    _reboot(guest)
-    inside = int(guest.run("systemctl show -p ControlGroup '*.service' | grep -c '\\.service\\.slice/' || true"))
-    if (inside > 0) != (name == _LAYERED):
-        raise DemoError(f"{guest.suite} has {inside} services in layers; that is no {name}.")
+    reboot(guest)
+    check_layers(guest, name == _LAYERED)
     lab("save", guest.suite, name)
 
 
@@ -68,23 +68,3 @@ def between(console: str) -> float:
             raise DemoError(f"The console does not say {message!r}.")
         times.append(float(found[1]))
     return times[1] - times[0]
-
-
-def _boot_id(guest: Guest) -> str:
-    return guest.run("cat /proc/sys/kernel/random/boot_id", timeout=30)
-
-
-def _reboot(guest: Guest) -> None:
-    before = _boot_id(guest)
-    with contextlib.suppress(DemoError):  # the connection is gone before the answer
-        guest.run("systemctl reboot", timeout=30)
-    deadline = time.monotonic() + _PATIENCE
-    while time.monotonic() < deadline:
-        time.sleep(3)
-        try:
-            if _boot_id(guest) != before:
-                guest.run("systemctl is-system-running --wait || true", timeout=_PATIENCE)
-                return
-        except DemoError:
-            continue
-    raise DemoError(f"{guest.suite} did not come back within {_PATIENCE} s.")
