@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import signal
-import sys
 
 import click
 
@@ -15,6 +14,7 @@ from cgroup_layering.lifetime.notify import Service
 from cgroup_layering.output.tables import Output
 from cgroup_layering.requirements import check_cgroups, check_root_rights
 from cgroup_layering.store import Store
+from cgroup_layering.systemd.sparing import without_asyncio
 
 
 @click.command("monitor")
@@ -24,10 +24,8 @@ def command() -> int:
     Listens to systemd and to changes of unit files, and starts cgroup-layering-reap.service when a layer may go or a
     service is to be layered. Changes nothing itself.
     """
-    # PyGObject imports asyncio, and that OpenSSL if it is there: 1.7 MiB of a process that stays and has no use for it.
-    sys.modules.setdefault("ssl", None)  # type: ignore[arg-type]
-
-    from cgroup_layering.systemd.signals import SystemdSignals
+    with without_asyncio():
+        from cgroup_layering.systemd.signals import SystemdSignals
 
     check_root_rights("watch over layers")
     events = SystemdSignals()

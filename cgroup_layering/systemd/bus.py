@@ -28,6 +28,7 @@ from cgroup_layering.systemd.manager import (
     UnitFileRow,
     UnitRow,
 )
+from cgroup_layering.systemd.sparing import bare
 
 _NAME = "org.freedesktop.systemd1"
 _PATH = "/org/freedesktop/systemd1"
@@ -289,7 +290,7 @@ class SystemdBus:
         So many are always under way that systemd and the bus work on while the caller looks at an answer.
         """
         kind = GLib.VariantType(reply)
-        context = GLib.MainContext.default()
+        context, wait = GLib.MainContext.default(), bare(GLib.MainContext, "iteration")
         milliseconds = int(self._timeout * 1000)
         done: deque[tuple[_Call, Any]] = deque()
 
@@ -314,7 +315,7 @@ class SystemdBus:
                 return
             deadline = time.monotonic() + self._timeout + 5
             while not done:
-                context.iteration(True)
+                wait(context, True)
                 if time.monotonic() > deadline:
                     raise BusTimeout(last, self._timeout)
             waiting -= 1

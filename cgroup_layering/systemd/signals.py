@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from gi.repository import Gio, GLib
@@ -13,6 +16,7 @@ from cgroup_layering.systemd.bus import SystemdBus, unit_of
 from cgroup_layering.systemd.connecting import connect_apart
 from cgroup_layering.systemd.events import Event, Notice, What
 from cgroup_layering.systemd.manager import UNIT
+from cgroup_layering.systemd.sparing import bare
 
 _NAME = "org.freedesktop.systemd1"
 _PATH = "/org/freedesktop/systemd1"
@@ -25,13 +29,28 @@ _COARSE = 10.0
 """Moments further away than this (seconds) may be a second late, so that GLib can wake up for several at once."""
 
 
+@contextlib.contextmanager
+def _woken_by_signals() -> Iterator[None]:
+    """A signal ends GLib's waiting: Python runs the handlers only when it is back from there."""
+    end, start = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    source = GLib.io_add_watch(end, GLib.PRIORITY_DEFAULT, GLib.IOCondition.IN, lambda *_: bool(os.read(end, 4096)))
+    before = signal.set_wakeup_fd(start)
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        GLib.source_remove(source)
+        os.close(start)
+        os.close(end)
+
+
 class SystemdSignals:
     """Tells of systemd's signals, of one descriptor and of one moment."""
 
     def __init__(self, connect: Callable[[], SystemdBus] = connect_apart, retry: float = RETRY) -> None:
         self._connect = connect
         self._retry = self._wait = retry
-        self._loop = GLib.MainLoop()
+        self._stopped = False
         self._bus: SystemdBus | None = None
         self._ready = False
         self._timer = self._watching = 0
@@ -62,11 +81,14 @@ class SystemdSignals:
         """Connect and tell of everything until `stop`. Raises HostUnsuitable or BusTimeout from the first."""
         self._notice = notice
         self._listen(self._connect())
-        self._loop.run()
+        context, wait = GLib.MainContext.default(), bare(GLib.MainContext, "iteration")
+        with _woken_by_signals():
+            while not self._stopped:
+                wait(context, True)
 
     def stop(self) -> None:
-        """Let `run` return."""
-        self._loop.quit()
+        """Let `run` return, at once if it has not begun."""
+        self._stopped = True
 
     def _readable(self, *_: Any) -> bool:
         self._notice(Event(What.READABLE))

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -152,6 +154,39 @@ def test_the_first_connection_must_be_had(systemd: Connect) -> None:
 
     with pytest.raises(HostUnsuitable):
         SystemdSignals(connect).run(lambda _event: None)
+
+
+def test_signals_of_the_kernel_end_the_waiting(systemd: Connect) -> None:
+    """Python runs a handler only when it is back from GLib, which would wait for ever."""
+    bus = systemd(timeout=10)
+    events = SystemdSignals(lambda: bus)
+    before = signal.signal(signal.SIGUSR1, lambda *_: events.stop())
+    timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGUSR1))
+
+    def note(event: Event) -> None:
+        if event.what is What.CONNECTED:
+            timer.start()
+
+    try:
+        events.run(note)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    timer.join()
+    assert signal.set_wakeup_fd(-1) == -1, "nothing is left of it"
+
+
+def test_stopped_before_it_waits(systemd: Connect) -> None:
+    """As by a SIGTERM that comes while it connects."""
+    bus = systemd(timeout=10)
+
+    def connect() -> SystemdBus:
+        events.stop()
+        return bus
+
+    events = SystemdSignals(connect)
+    heard: list[Event] = []
+    events.run(heard.append)
+    assert heard == []
 
 
 def test_descriptors_and_moments(systemd: Connect) -> None:
