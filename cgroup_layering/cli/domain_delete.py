@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from cgroup_layering.cli.domain import DomainWord
-from cgroup_layering.cli.looks import known_maps
 from cgroup_layering.cli.options import output_options, root_option
+from cgroup_layering.cli.removers import remover_of
 from cgroup_layering.cli.session import Session
 from cgroup_layering.config import load
 from cgroup_layering.domains.files import Domain, is_domain_file
@@ -22,7 +22,6 @@ from cgroup_layering.kernel.release import check_kernel
 from cgroup_layering.lifetime.departure import Departure, Remover
 from cgroup_layering.naming import slice_path, split_layer
 from cgroup_layering.output.lifetimes import departure_json, log_departure, sentence
-from cgroup_layering.output.progress import draining
 from cgroup_layering.output.tables import Output
 from cgroup_layering.stopping import populated
 from cgroup_layering.unitpaths import ETC_CONTROL, RUN_CONTROL, is_control
@@ -110,15 +109,7 @@ def _stop(session: Session, domain: Domain, force: bool, output: Output) -> list
         return []
     check_kernel()
     config = load(session.store)
-    remover = Remover(
-        session.manager,
-        session.fs,
-        residue_bytes=config.residue_bytes,
-        drain_seconds=config.drain_seconds,
-        force=force,
-        maps=known_maps(Output(quiet=True)),
-        shown=lambda layer: draining(layer, output.quiet),
-    )
+    remover = remover_of(session, session.manager, config, output, force=force)
     found = []
     for path in reversed([entry.path for entry in session.fs.walk(cgroup)]):
         name = path.rpartition("/")[2]

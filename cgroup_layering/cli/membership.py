@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cgroup_layering.cli.looks import known_maps
 from cgroup_layering.cli.rehomers import around_restart
+from cgroup_layering.cli.removers import remover_of
 from cgroup_layering.cli.session import Session
 from cgroup_layering.config import load
 from cgroup_layering.domains.files import Domain, slice_settings
@@ -18,7 +18,7 @@ from cgroup_layering.errors import CgroupLayeringError, ExitCode, KernelFileErro
 from cgroup_layering.formers import former_layers, remove_former
 from cgroup_layering.kernel.release import check_kernel
 from cgroup_layering.layering import Layerer
-from cgroup_layering.lifetime.departure import Departure, Remover
+from cgroup_layering.lifetime.departure import Departure
 from cgroup_layering.lifetime.drain import charged
 from cgroup_layering.lifetime.layers import layer_states
 from cgroup_layering.lifetime.reap import Reaper
@@ -27,7 +27,7 @@ from cgroup_layering.model import Change, Host, Plan, Reason, ServicePlan
 from cgroup_layering.naming import slice_path
 from cgroup_layering.output.lifetimes import departure_json, log_departure, sentence
 from cgroup_layering.output.plans import show_outcome
-from cgroup_layering.output.progress import draining, restarts
+from cgroup_layering.output.progress import restarts
 from cgroup_layering.output.rehoming import rehomed_json, tell_rehomed
 from cgroup_layering.output.tables import Output
 from cgroup_layering.planner import Request, plan
@@ -147,14 +147,6 @@ def _clear(session: Session, units: set[str], output: Output) -> list[Departure]
         return []
     config = load(session.store)
     states = layer_states(left, session.manager, session.fs, others=())
-    remover = Remover(
-        session.manager,
-        session.fs,
-        residue_bytes=config.residue_bytes,
-        drain_seconds=config.drain_seconds,
-        force=False,
-        maps=known_maps(Output(quiet=True)) if left else (),
-        shown=lambda layer: draining(layer, output.quiet),
-    )
+    remover = remover_of(session, session.manager, config, output, any_goes=bool(left))
     reaper = Reaper(session.store, session.manager, session.fs, config, remover, session.released, log_departure)
     return reaper.run(steps(states, config)).departures

@@ -5,21 +5,19 @@ from __future__ import annotations
 
 import click
 
-from cgroup_layering.cli.looks import known_maps
 from cgroup_layering.cli.options import output_options
+from cgroup_layering.cli.removers import remover_of
 from cgroup_layering.cli.session import Session
 from cgroup_layering.config import Config, load
 from cgroup_layering.errors import ExitCode
 from cgroup_layering.formers import layerings
 from cgroup_layering.kernel.release import check_kernel
 from cgroup_layering.lifetime.auto import layer_new, read_plan
-from cgroup_layering.lifetime.departure import Remover
 from cgroup_layering.lifetime.layers import layer_states
 from cgroup_layering.lifetime.reap import Reaper
 from cgroup_layering.lifetime.rules import Verdict
 from cgroup_layering.lifetime.steps import Step, steps
 from cgroup_layering.output.lifetimes import log_departure, reaped_json, show_reaped, show_steps, steps_json
-from cgroup_layering.output.progress import draining
 from cgroup_layering.output.tables import Output
 from cgroup_layering.runfolder import REAPING
 from cgroup_layering.transaction import Outcome
@@ -69,15 +67,7 @@ def _reap(session: Session, force: bool, output: Output) -> int:
     check_kernel()
     wanted = _steps(session, config)
     removing = any(step.decision.verdict is Verdict.REMOVE for step in wanted)
-    remover = Remover(
-        session.manager,
-        session.fs,
-        residue_bytes=config.residue_bytes,
-        drain_seconds=config.drain_seconds,
-        force=force,
-        maps=known_maps(Output(quiet=True)) if removing else (),
-        shown=lambda layer: draining(layer, output.quiet),
-    )
+    remover = remover_of(session, session.manager, config, output, force=force, any_goes=removing)
     reaper = Reaper(session.store, session.manager, session.fs, config, remover, session.released, log_departure)
     reaped = reaper.run(wanted)
     reaped.layered = new.written
