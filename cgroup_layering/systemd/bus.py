@@ -154,8 +154,9 @@ class SystemdBus:
         for unit, reply in self._pipeline(calls, "(a{sv})"):
             if isinstance(reply, BusError):
                 raise reply
-            # Only what is wanted is turned into Python: a service has some 300 properties.
-            table = reply.get_child_value(0)
+            # Only what is wanted is turned into Python: a service has some 300 properties. Without the dictionary each
+            # look-up would go through all of them.
+            table = GLib.VariantDict.new(reply.get_child_value(0))
             values = ((name, table.lookup_value(name, None)) for name in wanted)
             found[unit] = {name: value.unpack() for name, value in values if value is not None}
         return found
