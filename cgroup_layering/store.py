@@ -7,7 +7,7 @@ import contextlib
 import errno
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from cgroup_layering.own import is_ours
@@ -31,6 +31,25 @@ class Store(OwnReader):
         super().__init__(root)
         # Who holds the lock is the only one that writes: what is half done then is nobody's.
         self.abandoned = 0.0 if alone else ABANDONED
+        self._changed: dict[Path, None] | None = None
+
+    @contextlib.contextmanager
+    def folders_at_the_end(self) -> Iterator[None]:
+        """Have changed folders reach the disk when all is done, each once, instead of after every change.
+
+        What is in a file is there before its name all the same, and a journal keeps the order of what changes in
+        folders: what a power cut leaves is still a beginning of the changes. Raises StoreError.
+        """
+        changed: dict[Path, None] = {}
+        self._changed = changed
+        try:
+            yield
+        finally:
+            self._changed = None
+        for path in changed:
+            with self._translate("write", path), self._folder("write", path) as folder:
+                if folder is not None:
+                    os.fsync(folder)
 
     def write(self, path: Path, text: str, ours: Ours = is_ours) -> bool:
         """Write a file of ours atomically, mode 0644, unless it has that text already; whether it changed.
@@ -53,7 +72,7 @@ class Store(OwnReader):
                 with contextlib.suppress(OSError):
                     os.unlink(temporary, dir_fd=folder)
                 raise
-            os.fsync(folder)
+            self._sync(path.parent, folder)
         return True
 
     @staticmethod
@@ -78,7 +97,7 @@ class Store(OwnReader):
             with self._folder("make", path) as made:
                 if made is not None:
                     os.fchmod(made, 0o755)
-            os.fsync(parent)
+            self._sync(path.parent, parent)
             return True
 
     def remove(self, path: Path, ours: Ours = is_ours) -> bool:
@@ -91,7 +110,7 @@ class Store(OwnReader):
         with self._translate("remove", path), self._folder("remove", path.parent) as folder:
             if folder is not None:
                 os.unlink(path.name, dir_fd=folder)
-                os.fsync(folder)
+                self._sync(path.parent, folder)
         return True
 
     def link(self, path: Path, target: Path) -> bool:
@@ -105,7 +124,7 @@ class Store(OwnReader):
                 os.symlink(target, path.name, dir_fd=folder)
             except FileExistsError as error:
                 raise ForeignFile(path) from error
-            os.fsync(folder)
+            self._sync(path.parent, folder)
         return True
 
     def remove_link(self, path: Path, target: Path) -> bool:
@@ -115,7 +134,7 @@ class Store(OwnReader):
         with self._translate("remove", path), self._folder("remove", path.parent) as folder:
             if folder is not None:
                 os.unlink(path.name, dir_fd=folder)
-                os.fsync(folder)
+                self._sync(path.parent, folder)
         return True
 
     def remove_folder(self, path: Path) -> bool:
@@ -129,8 +148,14 @@ class Store(OwnReader):
                 if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
                     return False
                 raise
-            os.fsync(parent)
+            self._sync(path.parent, parent)
             return True
+
+    def _sync(self, path: Path, folder: int) -> None:
+        if self._changed is None:
+            os.fsync(folder)
+        else:
+            self._changed[path] = None
 
     def sweep(self, path: Path, age: float = 0.0) -> None:
         """Remove temporary files that a crash left in a folder, if they are at least `age` seconds old."""

@@ -176,9 +176,10 @@ def write_plan(
     try:
         if changes:
             store.check_writable(folder)
-        for service in changes:
-            if service.layering is not None:
-                transaction.write(service.layering)
+        with store.folders_at_the_end():
+            for service in changes:
+                if service.layering is not None:
+                    transaction.write(service.layering)
         if manager is not None and reload:
             transaction.stop_holders(manager)
             manager.reload()

@@ -119,8 +119,9 @@ def _copy(session: Session, manager: Manager, waiting: list[OwnFiles], before: _
     transaction = FileTransaction(session.store, ETC)
     try:
         session.store.check_writable(ETC)
-        for one in waiting:
-            transaction.copy(one)
+        with session.store.folders_at_the_end():
+            for one in waiting:
+                transaction.copy(one)
         manager.reload()
     except BaseException:
         transaction.undo()

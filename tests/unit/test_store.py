@@ -310,6 +310,17 @@ def test_data_is_on_disk_before_its_name(store: Store, monkeypatch: pytest.Monke
         monkeypatch.setattr(os, name, noted)
     store.write(SLICE, NEW)
     assert order == ["fchmod", "fsync", "rename", "fsync"]
+    order.clear()
+    folder = ETC / "a.service.d"
+    with store.folders_at_the_end():
+        store.write(SLICE, OLD)
+        store.make_folder(folder)
+        store.write(folder / "x.conf", NEW)
+        assert order == ["fchmod", "fsync", "rename", "fchmod", "fchmod", "fsync", "rename"]
+        order.clear()
+    assert order == ["fsync", "fsync"], "each of the two folders, once"
+    store.remove(folder / "x.conf")
+    assert order == ["fsync"] * 3, "and then as ever"
 
 
 @pytest.mark.parametrize("number", range(1, 6))
