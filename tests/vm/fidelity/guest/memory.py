@@ -12,10 +12,11 @@ MIB = 1 << 20
 DATA = Path("/var/tmp/fidelity")
 ZSWAP = Path("/sys/module/zswap/parameters/enabled")
 
-# 40 MiB of anonymous memory, half of it zeros so that zswap takes it.
+# So many MiB of anonymous memory, written once and in place, half of it zeros so that zswap takes it.
 HOLD = (
-    'ExecStart=/usr/bin/python3 -c "import os, time; part = os.urandom(2048) + bytes(2048); '
-    "held = bytearray(part * (40 << 8)); open('/run/%N.held', 'w').close(); time.sleep(1000000)\"\n"
+    'ExecStart=/usr/bin/python3 -c "import os, time; held = bytearray({mib} << 20)\\n'
+    "for at in range(0, len(held), 4096): held[at:at + 2048] = os.urandom(2048)\\n"
+    "open('/run/%N.held', 'w').close(); time.sleep(1000000)\"\n"
 )
 READ = "ExecStart=/bin/bash -c 'cat {file} >/dev/null; touch /run/%N.held; exec sleep infinity'\n"
 ABOVE = {"fidmem@V@.slice": "[Slice]\nMemoryMax=96M\n"}
@@ -142,7 +143,8 @@ def single(
 ) -> Behaviour:
     """A behaviour of one service."""
     unit = f"mem{key}-@V@.service"
-    work = READ.format(file=DATA / "max-@V@") if key == "max" else HOLD
+    # Beyond what both limits leave it a service is slowed down more and more: a little beyond them is enough.
+    work = READ.format(file=DATA / "max-@V@") if key == "max" else HOLD.format(mib=28 if key == "swap" else 40)
     text = f"[Service]\n{lines}{work}"
     return Behaviour(name, {unit: text}, ends(observe, unit), {"ActiveState": "active"} | expect, **more)  # type: ignore[arg-type]
 
