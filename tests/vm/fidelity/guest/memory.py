@@ -19,7 +19,6 @@ HOLD = (
     "open('/run/%N.held', 'w').close(); time.sleep(1000000)\"\n"
 )
 READ = "ExecStart=/bin/bash -c 'cat {file} >/dev/null; touch /run/%N.held; exec sleep infinity'\n"
-ABOVE = {"fidmem@V@.slice": "[Slice]\nMemoryMax=96M\n"}
 
 
 def begin() -> None:
@@ -126,13 +125,14 @@ def protection(kind: str) -> Callable[[Run], Observation]:
 
 def protected(kind: str, setting: str) -> dict[str, str]:
     """Three services below one slice: a protected one, an unprotected one, and one that reads all the time."""
-    files = dict(ABOVE)
-    below = "fidmem@V@.slice"
+    # A slice for each kind: a layer keeps what its service has read, and its protection, when the service has stopped.
+    below = f"fid{kind}@V@.slice"
+    files = {below: "[Slice]\nMemoryMax=96M\n"}
     if kind == "spread":
-        files["fidmem@V@-low.slice"] = "[Slice]\nMemoryLow=48M\n"
+        files["fidspread@V@-low.slice"] = "[Slice]\nMemoryLow=48M\n"
     for suffix, file in (("kept", ""), ("other", ".other"), ("hog", ".hog")):
         lines = setting if suffix == "kept" else ""
-        slice_ = "fidmem@V@-low.slice" if (kind, suffix) == ("spread", "kept") else below
+        slice_ = "fidspread@V@-low.slice" if (kind, suffix) == ("spread", "kept") else below
         text = f"[Service]\nSlice={slice_}\n{lines}{READ.format(file=DATA / f'{kind}-@V@{file}')}"
         files[f"{kind}{suffix}-@V@.service"] = text
     return files
