@@ -40,6 +40,11 @@ _Call = tuple[str, str, str, str, Any]
 """A key, and path, interface, method and arguments."""
 _WINDOW = 128
 """Calls under way at once: enough to keep the bus busy, far below its limits."""
+_QUEUE = 16
+"""A call behind so many others gets one more timeout: systemd answers one after the other."""
+_NO_ANSWER = (Gio.IOErrorEnum.TIMED_OUT, Gio.IOErrorEnum.CANCELLED)
+_GRACE = 5.0
+"""Seconds beyond a timeout after which it is not left to GLib to notice it."""
 
 
 def _keep(connection: Any) -> Any:
@@ -262,7 +267,7 @@ class SystemdBus:
 
     def _translate(self, error: Any, call: str, timeout: float) -> BusError:
         """Turn GLib's error into ours, by the D-Bus error's name where it came over the bus."""
-        if error.matches(Gio.io_error_quark(), Gio.IOErrorEnum.TIMED_OUT):
+        if any(error.matches(Gio.io_error_quark(), code) for code in _NO_ANSWER):
             return BusTimeout(call, timeout)
         name = Gio.DBusError.get_remote_error(error) or ""
         if name == "org.freedesktop.DBus.Error.NoReply":
@@ -288,7 +293,8 @@ class SystemdBus:
     def _send(self, calls: Iterable[_Call], reply: str) -> Iterator[tuple[_Call, Any]]:
         """Send many calls; yield `(call, reply or BusError)` as they are answered.
 
-        So many are always under way that systemd and the bus work on while the caller looks at an answer.
+        So many are always under way that systemd and the bus work on while the caller looks at an answer. Raises
+        BusTimeout where nothing at all is answered for a timeout.
         """
         kind = GLib.VariantType(reply)
         context, wait = GLib.MainContext.default(), bare(GLib.MainContext, "iteration")
@@ -301,26 +307,44 @@ class SystemdBus:
             except GLib.Error as error:
                 done.append((call, self._translate(error, f"{call[3]} of {call[0]}", self._timeout)))
 
+        given_up = Gio.Cancellable()
         waiting = 0
         last = ""
         source = iter(calls)
         while True:
             for call in islice(source, _WINDOW - waiting):
                 _, path, interface, method, arguments = call
+                patience = milliseconds * (1 + waiting // _QUEUE)
                 self._connection.call(
-                    _NAME, path, interface, method, arguments, kind, 0, milliseconds, None, finish, call
+                    _NAME, path, interface, method, arguments, kind, 0, patience, given_up, finish, call
                 )
                 waiting += 1
                 last = method
             if not waiting:
                 return
-            deadline = time.monotonic() + self._timeout + 5
+            self._await(done, context, wait, last)
+            waiting -= 1
+            call, answer = done.popleft()
+            if isinstance(answer, BusTimeout):
+                # Those behind it will not be answered either.
+                given_up.cancel()
+                given_up = Gio.Cancellable()
+            yield call, answer
+
+    def _await(self, done: deque[Any], context: Any, wait: Callable[[Any, bool], object], method: str) -> None:
+        """Until there is an answer. Raises BusTimeout where there is none for a timeout and a bit."""
+        if done:
+            return
+        deadline = time.monotonic() + self._timeout + _GRACE
+        # Without it nothing would end the waiting before the first call does.
+        alarm = GLib.timeout_add(int((self._timeout + _GRACE) * 1000) + 1, lambda: True)
+        try:
             while not done:
                 wait(context, True)
-                if time.monotonic() > deadline:
-                    raise BusTimeout(last, self._timeout)
-            waiting -= 1
-            yield done.popleft()
+                if not done and time.monotonic() > deadline:
+                    raise BusTimeout(method, self._timeout)
+        finally:
+            GLib.source_remove(alarm)
 
 
 def _rows(reply: Any) -> list[UnitRow]:

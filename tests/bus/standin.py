@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+import time
 import warnings
 from typing import Any
 
@@ -111,6 +112,8 @@ class StandIn:
 
     def unit_property(self, unit: str, name: str) -> Any:
         """Properties of a unit; MemoryMax is one that nobody asks for."""
+        if name == "Names":
+            time.sleep(self.told.get("slow", 0))
         values = {
             "Names": GLib.Variant("as", [unit]),
             "ActiveState": GLib.Variant("s", "active"),

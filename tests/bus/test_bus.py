@@ -172,6 +172,20 @@ def test_every_call_ends_when_systemd_hangs(systemd: Connect, call: Callable[[Sy
     assert "--timeout" in caught.value.hint
 
 
+def test_many_calls_wait_for_each_other(systemd: Connect) -> None:
+    """systemd answers one after the other: the last one has waited for all before it, and that is no hang."""
+    units = [f"u{number}.service" for number in range(40)]
+    found = systemd(units=units, slow=0.1, timeout=2).properties(units, UNIT, ("Names",))
+    assert found == {unit: {"Names": [unit]} for unit in units}
+
+
+def test_many_calls_end_at_once_when_systemd_hangs(systemd: Connect) -> None:
+    units = [f"u{number}.service" for number in range(100)]
+    with at_most(TIMEOUT + 5):
+        queued = systemd(hangs=True).enqueue("start", units)
+    assert sorted(queued) == sorted(units) and all(isinstance(error, BusTimeout) for error in queued.values())
+
+
 @pytest.mark.parametrize("verb", ["start", "stop", "restart", "try-restart"])
 def test_every_job_call_ends_when_systemd_hangs(systemd: Connect, verb: str) -> None:
     with at_most(TIMEOUT + 5):
