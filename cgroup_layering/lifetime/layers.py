@@ -55,23 +55,24 @@ def layer_states(
     files = {one.layer: one for one in own}
     there = layers_there(manager, fs) if others is None else others
     names = {name: pair[0] for name in sorted({*files, *there}) if (pair := split_layer(name))}
-    slices = manager.properties(names, UNIT, ("ActiveState", "FragmentPath"))
+    # A call for all of them: properties would have systemd load each unit that nothing keeps loaded, one by one.
+    slices = dict(zip(names, manager.load(names), strict=True))
     rows = dict(zip(names.values(), manager.load(names.values()), strict=True))
-    wanted = ("LoadState", "ActiveState", "InactiveEnterTimestampMonotonic")
-    services = manager.properties(names.values(), UNIT, wanted)
+    fragments = manager.properties([layer for layer in names if layer not in files], UNIT, ("FragmentPath",))
+    asleep = [unit for unit, row in rows.items() if row.active_state in _INACTIVE]
+    ended = manager.properties(asleep, UNIT, ("InactiveEnterTimestampMonotonic",))
     found = []
     for layer, unit in names.items():
-        props = services[unit]
-        active = slices[layer].get("ActiveState") == "active"
-        if layer not in files and slices[layer].get("FragmentPath"):
+        row = rows[unit]
+        active = slices[layer].active_state == "active"
+        if layer not in files and fragments[layer].get("FragmentPath"):
             continue  # somebody else's slice of that name
-        load_state = str(props.get("LoadState", ""))
-        gone = _gone(unit, rows[unit].name, load_state)
+        gone = _gone(unit, row.name, row.load_state)
         inhabited = populated(fs, slice_path(layer))
-        running = inhabited or str(props.get("ActiveState", "")) not in _INACTIVE
+        running = inhabited or row.active_state not in _INACTIVE
         if layer in files and files[layer].successor:
             running, gone = inhabited, ""  # its service lives elsewhere
-        since = props.get("InactiveEnterTimestampMonotonic")
+        since = ended.get(unit, {}).get("InactiveEnterTimestampMonotonic")
         if isinstance(since, int) and since > 0:
             seconds = clock() - since / 1e6
         else:
@@ -84,7 +85,9 @@ def layer_states(
             charged_bytes=_charged(fs, slice_path(layer)),
         )
         dying = _dying(fs, slice_path(layer))
-        found.append(LayerState(layer, unit, files.get(layer), standing, active, gone, load_state == "masked", dying))
+        found.append(
+            LayerState(layer, unit, files.get(layer), standing, active, gone, row.load_state == "masked", dying)
+        )
     return found
 
 

@@ -38,7 +38,7 @@ from cgroup_layering.own import BOOT_TARGET, drop_in_path, read_back
 from cgroup_layering.render import drop_in_text, slice_text
 from cgroup_layering.store import Store
 from cgroup_layering.systemd.events import Event, Notice, What
-from cgroup_layering.systemd.manager import BusError, UnitFileRow, UnitRow
+from cgroup_layering.systemd.manager import UNIT, BusError, UnitFileRow, UnitRow
 from tests.layerings import layering
 
 ETC = Path("/etc/systemd/system")
@@ -297,8 +297,9 @@ class FakeManager:
         return []
 
     def load(self, names: Any) -> list[UnitRow]:
-        self.asked += 1
-        return [UnitRow(name, "loaded", "inactive", "dead") for name in names]
+        self.asked += any(name.endswith(".slice") for name in names)
+        facts = self.properties(names, UNIT, ())
+        return [UnitRow(name, str(known["LoadState"]), str(known["ActiveState"]), "") for name, known in facts.items()]
 
     def properties(self, units: Any, interface: str, names: Any) -> dict[str, dict[str, object]]:
         return {unit: self.state.get(unit, {"LoadState": "loaded", "ActiveState": "active"}) for unit in units}
