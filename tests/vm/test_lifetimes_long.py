@@ -156,6 +156,8 @@ def test_systemd_oomd_kills_the_hog_not_the_empty_layer(fresh: Machine) -> None:
         time.sleep(2)
     told = fresh.ok("journalctl -u systemd-oomd --no-pager -q -o cat -g '^Killed '")
     print(f"with omit: {told}")
-    assert told.startswith("Killed /system.slice/hog.service due to memory used"), told
-    assert len(told.splitlines()) == 1 and fresh.show("hog", "Result") == "oom-kill"
+    # It is chosen once more while the kernel still takes its memory apart.
+    killed = "Killed /system.slice/hog.service due to memory used"
+    assert told and all(line.startswith(killed) for line in told.splitlines()), told
+    assert fresh.show("hog", "Result") == "oom-kill"
     assert int(fresh.cgroup_file(cgroup, "memory.swap.current")) > 200 * MIB
