@@ -59,7 +59,7 @@ def decide(
         ignore_path_rules=options["ignore_path_rules"],
     )
     # Where there are layers already it may well be that nothing is to be done: looking as `plan` does tells, quickly.
-    if before is None and not options["now"] and session.store.own():
+    if session.online and before is None and not options["now"] and session.store.own():
         host = session.read(words, path_rules=True, settings=Settings.NONE)
         found = plan(host, request)
         if not found.changes:
