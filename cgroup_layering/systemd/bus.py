@@ -1,82 +1,21 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""systemd's manager over D-Bus.
-
-Calls go out with a timeout each, several at a time, without the introspection that pydbus would do for every object
-(its proxies also wait for ever by default). When the bus is lost they go on over another connection.
-"""
+"""systemd's manager over D-Bus: what is asked of it, and how it says it."""
 
 from __future__ import annotations
 
-import ctypes
-import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from gi.repository import Gio, GLib
+from gi.repository import GLib
 
 from cgroup_layering.errors import HostUnsuitable
-from cgroup_layering.systemd.manager import (
-    BusError,
-    BusLost,
-    BusTimeout,
-    Reading,
-    Transient,
-    TransientTimer,
-    UnitFileRow,
-    UnitRow,
-)
-from cgroup_layering.systemd.sparing import bare
+from cgroup_layering.systemd import objectpath
+from cgroup_layering.systemd.calls import MANAGER, NAME, Calls
+from cgroup_layering.systemd.manager import BusError, Reading, Transient, TransientTimer, UnitFileRow, UnitRow
+from cgroup_layering.systemd.objectpath import object_path
 
-_NAME = "org.freedesktop.systemd1"
-_PATH = "/org/freedesktop/systemd1"
-_MANAGER = "org.freedesktop.systemd1.Manager"
 _PROPERTIES = "org.freedesktop.DBus.Properties"
-_ONCE = frozenset({"RestartUnit", "TryRestartUnit", "StartTransientUnit"})
-"""What must not be asked twice; whether it was done can't be known once the connection is lost on the way."""
-_Call = tuple[str, str, str, str, Any]
-"""A key, and path, interface, method and arguments."""
-_WINDOW = 128
-"""Calls under way at once: enough to keep the bus busy, far below its limits."""
-_QUEUE = 16
-"""A call behind so many others gets one more timeout: systemd answers one after the other."""
-_NO_ANSWER = (Gio.IOErrorEnum.TIMED_OUT, Gio.IOErrorEnum.CANCELLED)
-_GRACE = 5.0
-"""Seconds beyond a timeout after which it is not left to GLib to notice it."""
-
-
-def _keep(connection: Any) -> Any:
-    """Keep a connection until the process ends, also while the interpreter is taken down.
-
-    PyGObject lets go of the last reference with the interpreter's lock held. GLib then waits for a lock that its own
-    thread holds while that one, handling a message, waits for the interpreter's: a deadlock, seen on Debian 12.
-    """
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
-    return connection
-
-
-def object_path(unit: str) -> str:
-    """The D-Bus object path of a unit (src/libsystemd/sd-bus/bus-label.c: `bus_label_escape`)."""
-    out = []
-    for index, byte in enumerate(unit.encode()):
-        char = chr(byte)
-        plain = char.isascii() and (char.isalpha() or (index > 0 and char.isdigit()))
-        out.append(char if plain else f"_{byte:02x}")
-    return f"{_PATH}/unit/{''.join(out) or '_'}"
-
-
-def unit_of(path: str) -> str:
-    """The unit that an object path stands for: the inverse of `object_path`; empty for a path of anything else."""
-    label = path.removeprefix(f"{_PATH}/unit/")
-    if label == path:
-        return ""
-    try:
-        parts = [bytes.fromhex(part[:2]) + part[2:].encode() for part in label.split("_")[1:]]
-        return (label.partition("_")[0].encode() + b"".join(parts)).decode()
-    except ValueError:
-        return ""
 
 
 class SystemdBus:
@@ -85,23 +24,21 @@ class SystemdBus:
     def __init__(
         self, connection: Any, timeout: float, reload_timeout: float, again: Callable[[], Any] = lambda: None
     ) -> None:
-        self._connection = _keep(connection)
-        self._again = again
-        self._timeout = timeout
+        self._calls = Calls(connection, timeout, again)
         self._reload_timeout = reload_timeout
         self._version = 0
 
     @property
     def connection(self) -> Any:
         """GLib's connection, for those who listen to signals."""
-        return self._connection
+        return self._calls.connection
 
     def subscribe(self) -> None:
         """Ask systemd to send its signals at all; again is no error."""
         try:
-            self._call("Subscribe", None, None)
+            self._calls.call("Subscribe", None, None)
         except BusError as error:
-            if error.name != f"{_NAME}.AlreadySubscribed":
+            if error.name != f"{NAME}.AlreadySubscribed":
                 raise
 
     def version(self) -> int:
@@ -126,7 +63,7 @@ class SystemdBus:
     def reading(self) -> Reading:
         """When systemd last read all unit files (`UnitsLoadTimestamp`)."""
         # A scope of systemd's own: it has no file that could have changed, only what is outdated for all.
-        outdated = self._get(object_path("init.scope"), f"{_NAME}.Unit", "NeedDaemonReload")
+        outdated = self._get(object_path("init.scope"), f"{NAME}.Unit", "NeedDaemonReload")
         return Reading(
             realtime=self._manager_property("UnitsLoadTimestamp") / 1e6,
             monotonic=self._manager_property("UnitsLoadTimestampMonotonic") / 1e6,
@@ -136,17 +73,19 @@ class SystemdBus:
 
     def unit_files(self, pattern: str) -> list[UnitFileRow]:
         """All installed unit files whose name matches the glob."""
-        (rows,) = self._call("ListUnitFilesByPatterns", GLib.Variant("(asas)", ([], [pattern])), "(a(ss))").unpack()
+        (rows,) = self._calls.call(
+            "ListUnitFilesByPatterns", GLib.Variant("(asas)", ([], [pattern])), "(a(ss))"
+        ).unpack()
         return [UnitFileRow(Path(path), state) for path, state in rows]
 
     def units(self, pattern: str) -> list[UnitRow]:
         """All loaded units whose name matches the glob."""
-        reply = self._call("ListUnitsByPatterns", GLib.Variant("(asas)", ([], [pattern])), "(a(ssssssouso))")
+        reply = self._calls.call("ListUnitsByPatterns", GLib.Variant("(asas)", ([], [pattern])), "(a(ssssssouso))")
         return _rows(reply)
 
     def load(self, names: Iterable[str]) -> list[UnitRow]:
         """Load the named units, without starting them."""
-        reply = self._call("ListUnitsByNames", GLib.Variant("(as)", (list(names),)), "(a(ssssssouso))")
+        reply = self._calls.call("ListUnitsByNames", GLib.Variant("(as)", (list(names),)), "(a(ssssssouso))")
         return _rows(reply)
 
     def properties(self, units: Iterable[str], interface: str, names: Iterable[str]) -> dict[str, dict[str, object]]:
@@ -156,7 +95,7 @@ class SystemdBus:
         arguments = GLib.Variant("(s)", (interface,))
         # Answers are told apart by unit, so each is asked once.
         calls = ((unit, object_path(unit), _PROPERTIES, "GetAll", arguments) for unit in dict.fromkeys(units))
-        for unit, reply in self._pipeline(calls, "(a{sv})"):
+        for unit, reply in self._calls.pipeline(calls, "(a{sv})"):
             if isinstance(reply, BusError):
                 raise reply
             # Only what is wanted is turned into Python: a service has some 300 properties. Without the dictionary each
@@ -168,7 +107,7 @@ class SystemdBus:
 
     def reload(self) -> None:
         """daemon-reload; returns when done."""
-        self._call("Reload", None, None, self._reload_timeout)
+        self._calls.call("Reload", None, None, self._reload_timeout)
 
     def enqueue(self, verb: str, units: Iterable[str], mode: str = "replace") -> dict[str, int | BusError]:
         """Queue a job for each unit; a job's id is the last part of its object path."""
@@ -178,19 +117,22 @@ class SystemdBus:
             "restart": "RestartUnit",
             "try-restart": "TryRestartUnit",
         }[verb]
-        calls = ((unit, _PATH, _MANAGER, method, GLib.Variant("(ss)", (unit, mode))) for unit in dict.fromkeys(units))
+        calls = (
+            (unit, objectpath.MANAGER, MANAGER, method, GLib.Variant("(ss)", (unit, mode)))
+            for unit in dict.fromkeys(units)
+        )
         return {
             unit: reply if isinstance(reply, BusError) else int(reply.unpack()[0].rpartition("/")[2])
-            for unit, reply in self._pipeline(calls, "(o)")
+            for unit, reply in self._calls.pipeline(calls, "(o)")
         }
 
     def jobs(self) -> dict[int, str]:
         """The queued jobs: id to unit."""
-        return {row[0]: row[1] for row in self._call("ListJobs", None, "(a(usssoo))").unpack()[0]}
+        return {row[0]: row[1] for row in self._calls.call("ListJobs", None, "(a(usssoo))").unpack()[0]}
 
     def reset_failed(self, unit: str) -> None:
         """Forget a failed state."""
-        self._call("ResetFailedUnit", GLib.Variant("(s)", (unit,)), None)
+        self._calls.call("ResetFailedUnit", GLib.Variant("(s)", (unit,)), None)
 
     def start_transient(self, unit: Transient) -> None:
         """Make the unit and queue its start (StartTransientUnit)."""
@@ -206,7 +148,7 @@ class SystemdBus:
             ("Before", GLib.Variant("as", list(unit.before))),
         ]
         arguments = GLib.Variant("(ssa(sv)a(sa(sv)))", (unit.name, "fail", properties, []))
-        self._call("StartTransientUnit", arguments, "(o)")
+        self._calls.call("StartTransientUnit", arguments, "(o)")
 
     def start_timer(self, timer: TransientTimer) -> None:
         """Make a timer and its service, and queue the timer's start."""
@@ -224,127 +166,14 @@ class SystemdBus:
             ("RemainAfterElapse", GLib.Variant("b", False)),
         ]
         arguments = GLib.Variant("(ssa(sv)a(sa(sv)))", (timer.timer, "fail", properties, [(timer.service, service)]))
-        self._call("StartTransientUnit", arguments, "(o)")
+        self._calls.call("StartTransientUnit", arguments, "(o)")
 
     def _manager_property(self, name: str) -> Any:
-        return self._get(_PATH, _MANAGER, name)
+        return self._get(objectpath.MANAGER, MANAGER, name)
 
     def _get(self, path: str, interface: str, name: str) -> Any:
         arguments = GLib.Variant("(ss)", (interface, name))
-        return self._call("Get", arguments, "(v)", interface=_PROPERTIES, path=path).unpack()[0]
-
-    def _call(
-        self,
-        method: str,
-        arguments: Any,
-        reply: str | None,
-        timeout: float | None = None,
-        interface: str = _MANAGER,
-        path: str = _PATH,
-    ) -> Any:
-        seconds = self._timeout if timeout is None else timeout
-        kind = GLib.VariantType(reply) if reply else None
-        self._renew(method)
-        for last in (False, True):
-            try:
-                return self._connection.call_sync(
-                    _NAME, path, interface, method, arguments, kind, 0, int(seconds * 1000), None
-                )
-            except GLib.Error as error:
-                why = self._translate(error, method, seconds)
-                if last or not isinstance(why, BusLost) or method in _ONCE:
-                    raise why from error
-                self._renew(method)
-        raise AssertionError
-
-    def _renew(self, call: str) -> None:
-        """Make another connection if this one is lost. Raises BusLost where that fails."""
-        if self._connection.is_closed():
-            connection = self._again()
-            if connection is None:
-                raise BusLost(call)
-            self._connection = _keep(connection)
-
-    def _translate(self, error: Any, call: str, timeout: float) -> BusError:
-        """Turn GLib's error into ours, by the D-Bus error's name where it came over the bus."""
-        if any(error.matches(Gio.io_error_quark(), code) for code in _NO_ANSWER):
-            return BusTimeout(call, timeout)
-        name = Gio.DBusError.get_remote_error(error) or ""
-        if name == "org.freedesktop.DBus.Error.NoReply":
-            return BusTimeout(call, timeout)
-        if error.matches(Gio.io_error_quark(), Gio.IOErrorEnum.CLOSED) or (not name and self._connection.is_closed()):
-            return BusLost(call)
-        # strip_remote_error() would strip a copy: Python's bindings pass errors by value.
-        return BusError(call, name, error.message.removeprefix(f"GDBus.Error:{name}: "))
-
-    def _pipeline(self, calls: Iterable[_Call], reply: str) -> Iterator[tuple[str, Any]]:
-        """Send many calls; yield `(key, reply or BusError)` as they are answered; again what a lost bus did not."""
-        lost: list[_Call] = []
-        self._renew("a call")
-        for call, answer in self._send(calls, reply):
-            if isinstance(answer, BusLost) and call[3] not in _ONCE:
-                lost.append(call)
-            else:
-                yield call[0], answer
-        if lost:
-            self._renew(f"{lost[0][3]} of {lost[0][0]}")
-            yield from ((call[0], answer) for call, answer in self._send(lost, reply))
-
-    def _send(self, calls: Iterable[_Call], reply: str) -> Iterator[tuple[_Call, Any]]:
-        """Send many calls; yield `(call, reply or BusError)` as they are answered.
-
-        So many are always under way that systemd and the bus work on while the caller looks at an answer. Raises
-        BusTimeout where nothing at all is answered for a timeout.
-        """
-        kind = GLib.VariantType(reply)
-        context, wait = GLib.MainContext.default(), bare(GLib.MainContext, "iteration")
-        milliseconds = int(self._timeout * 1000)
-        done: deque[tuple[_Call, Any]] = deque()
-
-        def finish(connection: Any, result: Any, call: _Call) -> None:
-            try:
-                done.append((call, connection.call_finish(result)))
-            except GLib.Error as error:
-                done.append((call, self._translate(error, f"{call[3]} of {call[0]}", self._timeout)))
-
-        given_up = Gio.Cancellable()
-        waiting = 0
-        last = ""
-        source = iter(calls)
-        while True:
-            for call in islice(source, _WINDOW - waiting):
-                _, path, interface, method, arguments = call
-                patience = milliseconds * (1 + waiting // _QUEUE)
-                self._connection.call(
-                    _NAME, path, interface, method, arguments, kind, 0, patience, given_up, finish, call
-                )
-                waiting += 1
-                last = method
-            if not waiting:
-                return
-            self._await(done, context, wait, last)
-            waiting -= 1
-            call, answer = done.popleft()
-            if isinstance(answer, BusTimeout):
-                # Those behind it will not be answered either.
-                given_up.cancel()
-                given_up = Gio.Cancellable()
-            yield call, answer
-
-    def _await(self, done: deque[Any], context: Any, wait: Callable[[Any, bool], object], method: str) -> None:
-        """Until there is an answer. Raises BusTimeout where there is none for a timeout and a bit."""
-        if done:
-            return
-        deadline = time.monotonic() + self._timeout + _GRACE
-        # Without it nothing would end the waiting before the first call does.
-        alarm = GLib.timeout_add(int((self._timeout + _GRACE) * 1000) + 1, lambda: True)
-        try:
-            while not done:
-                wait(context, True)
-                if not done and time.monotonic() > deadline:
-                    raise BusTimeout(method, self._timeout)
-        finally:
-            GLib.source_remove(alarm)
+        return self._calls.call("Get", arguments, "(v)", interface=_PROPERTIES, path=path).unpack()[0]
 
 
 def _rows(reply: Any) -> list[UnitRow]:

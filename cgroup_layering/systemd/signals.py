@@ -12,10 +12,11 @@ from typing import Any
 from gi.repository import Gio, GLib
 
 from cgroup_layering.errors import CgroupLayeringError
-from cgroup_layering.systemd.bus import SystemdBus, unit_of
+from cgroup_layering.systemd.bus import SystemdBus
 from cgroup_layering.systemd.connecting import connect_apart
 from cgroup_layering.systemd.events import Event, Notice, What
 from cgroup_layering.systemd.manager import UNIT
+from cgroup_layering.systemd.objectpath import unit_of
 from cgroup_layering.systemd.sparing import bare
 
 _NAME = "org.freedesktop.systemd1"

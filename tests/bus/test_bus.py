@@ -20,9 +20,10 @@ import pytest
 from gi.repository import Gio
 
 from cgroup_layering.errors import HostUnsuitable
-from cgroup_layering.systemd.bus import SystemdBus, object_path
+from cgroup_layering.systemd.bus import SystemdBus
 from cgroup_layering.systemd.connecting import connect
 from cgroup_layering.systemd.manager import SERVICE, UNIT, BusError, BusLost, BusTimeout, Reading
+from cgroup_layering.systemd.objectpath import object_path
 from tests.bus.conftest import STAND_IN, TIMEOUT, Connect
 from tests.bus.standin import label
 

@@ -13,10 +13,11 @@ import pydbus
 import pytest
 
 from cgroup_layering.errors import HostUnsuitable
-from cgroup_layering.systemd.bus import SystemdBus, object_path, unit_of
+from cgroup_layering.systemd.bus import SystemdBus
 from cgroup_layering.systemd.connecting import connect_apart
 from cgroup_layering.systemd.events import Event, What
 from cgroup_layering.systemd.manager import SERVICE, UNIT
+from cgroup_layering.systemd.objectpath import object_path, unit_of
 from cgroup_layering.systemd.signals import SystemdSignals
 from tests.bus.conftest import Connect
 
