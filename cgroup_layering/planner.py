@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cgroup_layering import render
 from cgroup_layering._version import __version__
-from cgroup_layering.config import Config
+from cgroup_layering.config.model import Config
 from cgroup_layering.domains.naming import domain_name
 from cgroup_layering.holding.model import Hold, Holds
 from cgroup_layering.holding.names import holder_name, owners_around

@@ -10,7 +10,7 @@ import click
 
 from cgroup_layering.cli.planfiles import is_plan_file, read_plan_file
 from cgroup_layering.cli.session import Session
-from cgroup_layering.config import load
+from cgroup_layering.config.load import load
 from cgroup_layering.host import Settings
 from cgroup_layering.model import Host, Plan, Timing, Tracking
 from cgroup_layering.naming import is_glob

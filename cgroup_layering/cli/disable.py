@@ -11,7 +11,7 @@ import click
 from cgroup_layering.cli.options import output_options, root_option, units_argument, write_options
 from cgroup_layering.cli.session import Session
 from cgroup_layering.cli.undo import leftover, paths, take_out
-from cgroup_layering.config import load
+from cgroup_layering.config.load import load
 from cgroup_layering.disabled import FILE, Disabled
 from cgroup_layering.errors import ExitCode
 from cgroup_layering.naming import is_glob

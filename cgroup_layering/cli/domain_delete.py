@@ -11,7 +11,7 @@ from cgroup_layering.cli.domain import DomainWord
 from cgroup_layering.cli.options import output_options, root_option
 from cgroup_layering.cli.removers import remover_of
 from cgroup_layering.cli.session import Session
-from cgroup_layering.config import load
+from cgroup_layering.config.load import load
 from cgroup_layering.domains.files import Domain, is_domain_file
 from cgroup_layering.domains.naming import domain_of_layer
 from cgroup_layering.domains.registry import all_domains, inner, keep_weights, members, the_domain

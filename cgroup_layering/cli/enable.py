@@ -19,7 +19,7 @@ from cgroup_layering.cli.options import (
 )
 from cgroup_layering.cli.rehomers import around_restart, check_rehome
 from cgroup_layering.cli.session import Session
-from cgroup_layering.config import load
+from cgroup_layering.config.load import load
 from cgroup_layering.disabled import FILE, Disabled
 from cgroup_layering.errors import ExitCode
 from cgroup_layering.host import Settings

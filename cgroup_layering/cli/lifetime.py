@@ -7,7 +7,7 @@ import click
 
 from cgroup_layering.cli.options import OneUnit, output_options
 from cgroup_layering.cli.session import Session
-from cgroup_layering.config import load
+from cgroup_layering.config.load import load
 from cgroup_layering.errors import CgroupLayeringError, ExitCode
 from cgroup_layering.lifetime.rules import parse_rule
 from cgroup_layering.output.tables import Output

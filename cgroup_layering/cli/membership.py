@@ -10,7 +10,7 @@ from pathlib import Path
 from cgroup_layering.cli.rehomers import around_restart
 from cgroup_layering.cli.removers import remover_of
 from cgroup_layering.cli.session import Session
-from cgroup_layering.config import load
+from cgroup_layering.config.load import load
 from cgroup_layering.domains.files import Domain, slice_settings
 from cgroup_layering.domains.joining import weight_note
 from cgroup_layering.domains.registry import all_domains, layer_settings, weights

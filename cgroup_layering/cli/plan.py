@@ -17,7 +17,7 @@ from cgroup_layering.cli.options import (
 )
 from cgroup_layering.cli.planfiles import write_plan_file
 from cgroup_layering.cli.session import Session
-from cgroup_layering.config import load
+from cgroup_layering.config.load import load
 from cgroup_layering.errors import ExitCode
 from cgroup_layering.host import Settings
 from cgroup_layering.model import Tracking

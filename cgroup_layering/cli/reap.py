@@ -8,7 +8,8 @@ import click
 from cgroup_layering.cli.options import output_options
 from cgroup_layering.cli.removers import remover_of
 from cgroup_layering.cli.session import Session
-from cgroup_layering.config import Config, load
+from cgroup_layering.config.load import load
+from cgroup_layering.config.model import Config
 from cgroup_layering.errors import ExitCode
 from cgroup_layering.formers import layerings
 from cgroup_layering.kernel.release import check_kernel

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from cgroup_layering.cli.looks import known_maps
 from cgroup_layering.cli.session import Session
-from cgroup_layering.config import Config
+from cgroup_layering.config.model import Config
 from cgroup_layering.lifetime.departure import Remover
 from cgroup_layering.output.progress import draining
 from cgroup_layering.output.tables import Output

@@ -12,7 +12,8 @@ from cgroup_layering.cli.options import output_options, root_option, write_optio
 from cgroup_layering.cli.session import Session
 from cgroup_layering.cli.trial import disarm, folder
 from cgroup_layering.cli.undo import paths, take_out
-from cgroup_layering.config import ConfigError, load
+from cgroup_layering.config.load import load
+from cgroup_layering.config.model import ConfigError
 from cgroup_layering.errors import CgroupLayeringError, ExitCode
 from cgroup_layering.output.tables import Output
 from cgroup_layering.removal import last_migration

@@ -9,7 +9,8 @@ import click
 
 from cgroup_layering.cli.options import output_options, units_argument
 from cgroup_layering.cli.session import Session
-from cgroup_layering.config import Config, load
+from cgroup_layering.config.load import load
+from cgroup_layering.config.model import Config
 from cgroup_layering.domains.naming import slice_of_layer
 from cgroup_layering.domains.registry import all_domains
 from cgroup_layering.errors import ExitCode

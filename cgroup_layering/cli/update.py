@@ -9,7 +9,8 @@ import click
 
 from cgroup_layering.cli.options import output_options, units_argument
 from cgroup_layering.cli.session import Session
-from cgroup_layering.config import ConfigError, load
+from cgroup_layering.config.load import load
+from cgroup_layering.config.model import ConfigError
 from cgroup_layering.errors import ExitCode
 from cgroup_layering.holding.model import Holds
 from cgroup_layering.naming import is_glob

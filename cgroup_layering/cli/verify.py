@@ -12,7 +12,8 @@ from cgroup_layering.charges.usage import Target
 from cgroup_layering.cli.looks import folders_of
 from cgroup_layering.cli.options import output_options, units_argument
 from cgroup_layering.cli.session import Session
-from cgroup_layering.config import Config, load
+from cgroup_layering.config.load import load
+from cgroup_layering.config.model import Config
 from cgroup_layering.domains.registry import all_domains
 from cgroup_layering.effective.quantities import PAGE
 from cgroup_layering.effective.settings import PROPERTIES

@@ -10,7 +10,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TypeVar, cast
 
-from cgroup_layering.config import Config, load
+from cgroup_layering.config.load import load
+from cgroup_layering.config.model import Config
 from cgroup_layering.errors import CgroupLayeringError, HostUnsuitable, KernelFileError
 from cgroup_layering.host import NoSuchUnit, Reader
 from cgroup_layering.kernel.bpf import PROGRAM, TOOL_PATH

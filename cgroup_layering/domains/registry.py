@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from cgroup_layering.config import declared
+from cgroup_layering.config.load import declared
 from cgroup_layering.domains.files import Domain, domain_text, is_domain_file, read_domain, slice_settings, weighed
 from cgroup_layering.domains.naming import domain_name, domain_of_layer, outer
 from cgroup_layering.domains.weights import Sum

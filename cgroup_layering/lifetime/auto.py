@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cgroup_layering.config import Config
+from cgroup_layering.config.model import Config
 from cgroup_layering.host import Reader
 from cgroup_layering.layering import Layerer
 from cgroup_layering.model import Change, Host, Plan, ServicePlan

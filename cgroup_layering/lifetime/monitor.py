@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from cgroup_layering.config import FOLDERS, Config, load
+from cgroup_layering.config.load import FOLDERS, load
+from cgroup_layering.config.model import Config
 from cgroup_layering.errors import CgroupLayeringError, HostUnsuitable
 from cgroup_layering.formers import former_layers
 from cgroup_layering.kernel.cgroupfs import CgroupFS

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable
 
-from cgroup_layering.config import Config
+from cgroup_layering.config.model import Config
 from cgroup_layering.naming import is_service_name, is_template, template_of
 from cgroup_layering.systemd.manager import UnitFileRow, UnitRow
 

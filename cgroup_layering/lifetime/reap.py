@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
-from cgroup_layering.config import Config
+from cgroup_layering.config.model import Config
 from cgroup_layering.domains.registry import keep_weights
 from cgroup_layering.errors import CgroupLayeringError
 from cgroup_layering.formers import layering_of, remove_former

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from cgroup_layering.config import Config
+from cgroup_layering.config.model import Config
 from cgroup_layering.kernel.release import kernel_version
 from cgroup_layering.lifetime.layers import LayerState
 from cgroup_layering.lifetime.rules import Decision, Kind, Rule, Verdict, decide, parse_rule

@@ -62,7 +62,7 @@ class Calls:
         interface: str = MANAGER,
         path: str = PATH,
     ) -> Any:
-        """The answer to one call, of the type `reply`, within `timeout` seconds. Raises BusError (BusTimeout, BusLost)."""
+        """The answer to one call, of type `reply`, within `timeout` seconds. Raises BusError (BusTimeout, BusLost)."""
         seconds = self._timeout if timeout is None else timeout
         kind = GLib.VariantType(reply) if reply else None
         self._renew(method)

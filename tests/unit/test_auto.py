@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cgroup_layering.config import Config, ConfigError, load, merge
+from cgroup_layering.config.file import merge
+from cgroup_layering.config.load import load
+from cgroup_layering.config.model import Config, ConfigError
 from cgroup_layering.disabled import FILE, Disabled, is_disabled_file, text_of, units_of
 from cgroup_layering.lifetime.auto import auto_plan
 from cgroup_layering.model import Change, Verdict

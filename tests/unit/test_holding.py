@@ -10,7 +10,9 @@ import pytest
 
 from cgroup_layering import render
 from cgroup_layering.charges.openfile import open_regular
-from cgroup_layering.config import Config, apart, load, merge
+from cgroup_layering.config.file import merge
+from cgroup_layering.config.load import apart, load
+from cgroup_layering.config.model import Config
 from cgroup_layering.holding import files, parity
 from cgroup_layering.holding.matching import MOST_FILES, TooMany, matches
 from cgroup_layering.holding.model import Bound, BpfMapSpec, Hold, Holds, Tmpfs, from_json

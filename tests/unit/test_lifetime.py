@@ -14,7 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cgroup_layering import render
-from cgroup_layering.config import Config, ConfigError, load, merge
+from cgroup_layering.config.file import merge
+from cgroup_layering.config.load import load
+from cgroup_layering.config.model import Config, ConfigError
 from cgroup_layering.errors import HostUnsuitable
 from cgroup_layering.kernel.cgroupfs import CgroupFS
 from cgroup_layering.kernel.release import check_kernel

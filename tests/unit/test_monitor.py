@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cgroup_layering.config import Config
+from cgroup_layering.config.model import Config
 from cgroup_layering.kernel.cgroupfs import CgroupFS
 from cgroup_layering.kernel.inotify import Change, Inotify
 from cgroup_layering.lifetime.agenda import (

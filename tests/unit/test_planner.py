@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cgroup_layering import render
-from cgroup_layering.config import Config
+from cgroup_layering.config.model import Config
 from cgroup_layering.lifetime.rules import parse_rule
 from cgroup_layering.model import Change, Layering, OwnFiles, Tracking, Verdict
 from cgroup_layering.own import BOOT_TARGET, drop_in_path, read_back

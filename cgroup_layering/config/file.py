@@ -1,120 +1,27 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The administrator's configuration: /usr/lib/cgroup-layering/*.toml, and /etc/cgroup-layering/*.toml over it.
+"""One configuration file, read over what the files before it say.
 
-Files are read in the order of their names, a later one wins key by key; one in /etc hides that of the same name in
-/usr/lib, as systemd does it. A key that is not known is an error: a rule that is silently ignored would be believed in.
+A key that is not known is an error: a rule that is silently ignored would be believed in.
 """
 
 from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cgroup_layering.errors import CgroupLayeringError
-from cgroup_layering.holding.declared import BadHold, check_apart, read_hold
+from cgroup_layering.config.model import Config, ConfigError
+from cgroup_layering.holding.declared import BadHold, read_hold
 from cgroup_layering.holding.hostcheck import check
 from cgroup_layering.holding.locating import line_of
-from cgroup_layering.holding.model import Hold, Holds
-from cgroup_layering.lifetime.rules import DEFAULT, BadRule, Rule, parse_rule
-from cgroup_layering.policy import Exclusion, excluded_by
+from cgroup_layering.holding.model import Hold
+from cgroup_layering.lifetime.rules import BadRule, Rule, parse_rule
+from cgroup_layering.policy import Exclusion
 from cgroup_layering.spans import parse_size, parse_span
 from cgroup_layering.store import Store
-
-FOLDERS = (Path("/usr/lib/cgroup-layering"), Path("/etc/cgroup-layering"))
-SUFFIX = ".toml"
-
-
-class ConfigError(CgroupLayeringError):
-    """A configuration file that can't be taken, and where."""
-
-    hint = "See cgroup-layering.toml(5)."
-
-    def __init__(self, path: Path, line: int, reason: str) -> None:
-        super().__init__(path, line, reason)
-        self.path = path
-        self.line = line
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return f"{self.path}:{self.line}: {self.reason}." if self.line else f"{self.path}: {self.reason}."
-
-
-@dataclass(frozen=True)
-class Config:
-    """What the files say, or the defaults."""
-
-    default: Rule = field(default_factory=lambda: parse_rule(DEFAULT))
-    lifetimes: tuple[tuple[str, Rule], ...] = ()
-    """Globs of service names and their rules; the last that matches holds."""
-    residue_bytes: int = 1 << 20
-    """A layer that holds more than this after draining stays, unless it is forced."""
-    drain_seconds: float = 60.0
-    dying: int = 200
-    """Dying cgroups below a layer from which on they are drained (kernels before 7.1)."""
-    auto: bool = False
-    """Whether services are layered by `reap` when they appear."""
-    autos: tuple[tuple[str, bool], ...] = ()
-    """Globs of service names, and whether that holds for them; the last that matches counts."""
-    exclusions: tuple[Exclusion, ...] = ()
-    holds: Holds = field(default_factory=Holds)
-    """Persistent resources; a bad declaration is a sentence there and spoils nothing else."""
-    homes: Mapping[str, tuple[Path, Sequence[str]]] = field(default_factory=dict)
-    """The file that each of them is declared in, and its lines."""
-
-    @property
-    def layers_new(self) -> bool:
-        """Whether any service at all may be layered when it appears."""
-        return self.auto or any(auto for _, auto in self.autos)
-
-    def auto_for(self, unit: str) -> bool:
-        """Whether a service that appears is layered without being asked for."""
-        wanted = next((auto for glob, auto in reversed(self.autos) if fnmatchcase(unit, glob)), self.auto)
-        return wanted and excluded_by(unit, self.exclusions) is None
-
-    def rule_for(self, unit: str) -> Rule:
-        """The rule of a service that has none of its own."""
-        return next((rule for glob, rule in reversed(self.lifetimes) if fnmatchcase(unit, glob)), self.default)
-
-
-def declared(store: Store) -> Holds | None:
-    """The persistent resources that are declared; None, which leaves them as they are, if that can not be read."""
-    try:
-        return load(store).holds
-    except ConfigError:
-        return None
-
-
-def load(store: Store) -> Config:
-    """Read all configuration files below the store's root. Raises ConfigError, StoreError."""
-    chosen: dict[str, Path] = {}
-    for folder in FOLDERS:
-        chosen.update((name, folder / name) for name in store.names(folder) if name.endswith(SUFFIX))
-    config = Config()
-    for _, path in sorted(chosen.items()):
-        text = store.read(path)
-        if text is not None:
-            config = merge(config, text, path, store)
-    return apart(config)
-
-
-def apart(config: Config) -> Config:
-    """`config` without resources that are another's already; after all files, as a later one can change an owner's."""
-    holds = config.holds
-    before: list[Hold] = []
-    for owner, hold in config.holds.good.items():
-        try:
-            check_apart(hold, before)
-        except BadHold as error:
-            path, lines = config.homes[owner]
-            holds = holds.over(owner, str(ConfigError(path, line_of(lines, owner, error.keys), error.reason)))
-        else:
-            before.append(hold)
-    return replace(config, holds=holds)
 
 
 def merge(config: Config, text: str, path: Path, store: Store | None = None) -> Config:
