@@ -11,43 +11,9 @@
  * page that moved meanwhile, one without an owner or with one that is going, more than two owners, pages in swap.
  */
 
-/* libbpf's headers want these from vmlinux.h or linux/types.h; the latter lies on a path that differs by processor. */
-typedef unsigned char __u8;
-typedef unsigned short __u16;
-typedef unsigned int __u32;
-typedef unsigned long long __u64;
-typedef signed int __s32;
-typedef signed long long __s64;
-typedef __u16 __be16;
-typedef __u32 __be32;
-typedef __u32 __wsum;
+#include "charged.bpf.h"
 
-#include <bpf/bpf_helpers.h>
-#include <bpf/bpf_core_read.h>
-
-/* Only what is read, by name: libbpf finds the places in the running kernel's types (CO-RE). */
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
-
-struct kernfs_node {
-	__u64 id;
-};
-
-struct cgroup {
-	struct kernfs_node *kn;
-};
-
-struct cgroup_subsys_state {
-	struct cgroup *cgroup;
-	unsigned int flags;
-};
-
-struct mem_cgroup {
-	struct cgroup_subsys_state css;
-};
-
-struct obj_cgroup {
-	struct mem_cgroup *memcg;
-};
 
 /* Since Linux 7.1, where pages are charged through an obj_cgroup as other objects are. */
 struct mem_cgroup_per_node {
@@ -96,12 +62,6 @@ struct file {
 };
 
 struct task_struct;
-struct seq_file;
-
-struct bpf_iter_meta {
-	struct seq_file *seq;
-};
-
 struct bpf_iter__task_file {
 	struct bpf_iter_meta *meta;
 	struct task_struct *task;

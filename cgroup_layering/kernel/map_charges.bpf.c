@@ -7,42 +7,9 @@
  * format string would be a bpf map of its own among those that are counted.
  */
 
-/* libbpf's headers want these from vmlinux.h or linux/types.h; the latter lies on a path that differs by processor. */
-typedef unsigned char __u8;
-typedef unsigned short __u16;
-typedef unsigned int __u32;
-typedef unsigned long long __u64;
-typedef signed int __s32;
-typedef signed long long __s64;
-typedef __u16 __be16;
-typedef __u32 __be32;
-typedef __u32 __wsum;
+#include "charged.bpf.h"
 
-#include <bpf/bpf_helpers.h>
-#include <bpf/bpf_core_read.h>
-
-/* Only what is read, by name: libbpf finds the places in the running kernel's types (CO-RE). */
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
-
-struct kernfs_node {
-	__u64 id;
-};
-
-struct cgroup {
-	struct kernfs_node *kn;
-};
-
-struct cgroup_subsys_state {
-	struct cgroup *cgroup;
-};
-
-struct mem_cgroup {
-	struct cgroup_subsys_state css;
-};
-
-struct obj_cgroup {
-	struct mem_cgroup *memcg;
-};
 
 struct bpf_map {
 	__u32 id;
@@ -52,12 +19,6 @@ struct bpf_map {
 /* Linux 5.11 to 5.19; libbpf leaves out what follows three underscores. */
 struct bpf_map___before_objcg {
 	struct mem_cgroup *memcg;
-};
-
-struct seq_file;
-
-struct bpf_iter_meta {
-	struct seq_file *seq;
 };
 
 struct bpf_iter__bpf_map {
