@@ -7,14 +7,14 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby, islice
 from pathlib import Path
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol
 
 from cgroup_layering.charges.look import Looker, Sums
 from cgroup_layering.charges.model import FileCharges, FileId
 from cgroup_layering.charges.openfile import Opened, Opener, UnreadableFile, close_all, open_regular, require_regular
 from cgroup_layering.charges.pieces import AFTER_PAGES, Pieces
 from cgroup_layering.charges.shortcut import AT_ONCE, Shortcut
+from cgroup_layering.closing import Closing
 from cgroup_layering.errors import CgroupLayeringError
 from cgroup_layering.kernel.file_walk import PIECE_PAGES
 from cgroup_layering.kernel.mman import cached_pages
@@ -43,7 +43,7 @@ OnError = Callable[[CgroupLayeringError], object] | None
 Target = str | Path | int | Openable
 
 
-class Attributor:
+class Attributor(Closing):
     """Attributes the pages of many files, with one window and one set of open kernel files.
 
     Use it as a context manager. Raises KernelFileError or NotPrivileged if the kernel's files are missing
@@ -74,14 +74,6 @@ class Attributor:
         self._shortcut.close()
         self._opener.close()
         self._looker.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def charges(self, targets: Iterable[Target], on_error: OnError = None) -> Iterator[FileCharges]:
         """The charges of each target, in the order given, a few at a time.

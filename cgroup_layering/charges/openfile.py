@@ -8,9 +8,9 @@ import os
 import stat
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
+from cgroup_layering.closing import Closing
 from cgroup_layering.errors import CgroupLayeringError, KernelFileError
 
 _KINDS = {
@@ -121,7 +121,7 @@ def open_handles(paths: Sequence[str]) -> list[int]:
     return handles
 
 
-class Opener:
+class Opener(Closing):
     """Opens many regular files, each as open_regular does, with fewer system calls. Use it as a context manager.
 
     Raises KernelFileError without /proc/self/fd.
@@ -148,14 +148,6 @@ class Opener:
         if self._links >= 0:
             os.close(self._links)
             self._links = -1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def open(self, paths: Sequence[str]) -> tuple[list[Opened], list[int]] | None:
         """Open all of `paths`, or none: None if open_regular has something to say about one of them.

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cgroup_layering.closing import Closing
 from cgroup_layering.kernel.kpagecgroup import KPageCgroup, KPageCount
 from cgroup_layering.kernel.kpageflags import KPageFlags, PageFlag
 
@@ -31,7 +31,7 @@ def head_positions(flags: NDArray[np.uint64]) -> NDArray[np.int64]:
     return result
 
 
-class PageOwners:
+class PageOwners(Closing):
     """The open /proc/kpage* files. Use it as a context manager.
 
     Raises KernelFileError or NotPrivileged if one of them can't be opened or read.
@@ -46,14 +46,6 @@ class PageOwners:
         """Close the files."""
         for file in (self._cgroups, self._flags, self._counts):
             file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def owners(self, pfns: NDArray[np.uint64]) -> NDArray[np.uint64]:
         """The cgroup's inode number for each of `pfns`, which must be ascending; 0 for none."""

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cgroup_layering.closing import Closing
 from cgroup_layering.errors import KernelFileError, NotPrivileged
 from cgroup_layering.kernel.pfnfile import PAGE_SIZE, WORD
 
@@ -23,7 +23,7 @@ PFN_MASK = (1 << 55) - 1
 PRESENT = 1 << 63
 
 
-class PageMap:
+class PageMap(Closing):
     """The page map of this process. Use it as a context manager."""
 
     def __init__(self, proc: Path = Path("/proc")) -> None:
@@ -38,14 +38,6 @@ class PageMap:
     def close(self) -> None:
         """Close the file."""
         os.close(self._fd)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def words(self, address: int, pages: int) -> NDArray[np.uint64]:
         """The raw words of `pages` pages from `address` (page-aligned) on. Raises KernelFileError."""

@@ -10,11 +10,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cgroup_layering.closing import Closing
 from cgroup_layering.errors import KernelFileError, NotPrivileged
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ CHUNK_PAGES = (1 << 20) // WORD  # 1 MiB per read, as `dd bs=1M`
 GATHER_GAP = 64
 
 
-class PfnFile:
+class PfnFile(Closing):
     """One open file with a word per page frame. Use it as a context manager.
 
     Raises KernelFileError if the file is missing or unreadable, NotPrivileged without the rights for it.
@@ -52,14 +52,6 @@ class PfnFile:
     def close(self) -> None:
         """Close the file."""
         os.close(self._fd)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def read_into(self, start: int, buffer: NDArray[np.uint64]) -> int:
         """Fill `buffer` with the words of the page frames from `start` on.

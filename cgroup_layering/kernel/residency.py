@@ -16,11 +16,11 @@ import errno
 import os
 import resource
 from collections.abc import Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cgroup_layering.closing import Closing
 from cgroup_layering.kernel import mman
 from cgroup_layering.kernel.pfnfile import PAGE_SIZE
 
@@ -45,7 +45,7 @@ def runs(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
     return [(first, last) for first, last in pairs]
 
 
-class Window:
+class Window(Closing):
     """Address space for `pages` pages of mapped files. Use it as a context manager."""
 
     def __init__(self, pages: int = WINDOW_PAGES) -> None:
@@ -63,14 +63,6 @@ class Window:
     def close(self) -> None:
         """Give the address space back."""
         mman.munmap(self._base, self.pages * PAGE_SIZE)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def map(self, fd: int, first_page: int, pages: int) -> int:
         """Map `pages` pages of a file from `first_page` on; out: their place in the window, in pages.
