@@ -41,6 +41,7 @@ def untouched(fresh: Machine) -> Iterator[Machine]:
     assert fresh.ok("systemctl is-system-running --wait") == "running"
 
 
+@pytest.mark.long
 def test_no_root_rights(untouched: Machine) -> None:
     """An ordinary user can look, and can't change."""
     for verb in (("migrate", "--yes"), ("disable", "nginx")):
@@ -60,6 +61,7 @@ UNSUITABLE = {
 }
 
 
+@pytest.mark.long
 def test_unsuitable_hosts(untouched: Machine) -> None:
     """No systemd, no bus, no cgroup v2, a hybrid, no memory controller: each is told apart."""
     for mounts, word in UNSUITABLE.items():
@@ -143,6 +145,7 @@ def test_no_terminal_and_no_yes(untouched: Machine) -> None:
     refused(untouched.tool("migrate"), 2, "--yes")
 
 
+@pytest.mark.long
 def test_a_bus_that_does_not_answer(untouched: Machine) -> None:
     """Every wait has an end."""
     result = untouched.run(
@@ -152,6 +155,7 @@ def test_a_bus_that_does_not_answer(untouched: Machine) -> None:
     refused(result, 1, "did not answer")
 
 
+@pytest.mark.long
 def test_a_service_that_fails_in_its_layer(fresh: Machine) -> None:
     """It is taken out and runs as before; the rest goes on; both halves are listed, and the command fails."""
     fresh.write(
@@ -177,6 +181,7 @@ def test_a_service_that_fails_in_its_layer(fresh: Machine) -> None:
     fresh.ok(f"systemctl stop picky easy; rm {UNITS}/picky.service {UNITS}/easy.service; systemctl daemon-reload")
 
 
+@pytest.mark.long
 def test_files_below_a_root(fresh: Machine) -> None:
     """--root works on an image's files without D-Bus, and leaves them as they were."""
     fresh.ok("mkdir -p /var/tmp/image/usr/lib /var/tmp/image/etc/systemd /var/tmp/image/run")

@@ -12,6 +12,8 @@ import pytest
 
 from tests.vm.machine import GUEST, Machine
 
+pytestmark = pytest.mark.on("forky")
+
 SCRIPT = Path(__file__).resolve().parent / "charges" / "bpf_owners.py"
 BPFFS = "/sys/fs/bpf"
 SIZE_BYTES = 4096 * 4096

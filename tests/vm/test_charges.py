@@ -16,6 +16,8 @@ import pytest
 
 from tests.vm.machine import GUEST, LAB, TOP, Machine
 
+pytestmark = pytest.mark.on("trixie")
+
 HERE = Path(__file__).resolve().parent
 SERVICE = "charges-holder.service"
 CGROUP = f"/system.slice/{SERVICE}"

@@ -52,6 +52,7 @@ def names(made: dict[str, Any]) -> dict[str, int]:
     return {path: pages for path, pages in made["files"].values() if not path.startswith("/proc/")}
 
 
+@pytest.mark.long
 def test_files_and_their_sums(fresh: Machine, made: dict[str, Any]) -> None:
     paths = [word for path in names(made) for word in ("--path", path)]
     document = fresh.json("charges", *paths)
@@ -64,6 +65,7 @@ def test_files_and_their_sums(fresh: Machine, made: dict[str, Any]) -> None:
     assert (document["file_count"], document["unreadable"]) == (len(names(made)), [])
 
 
+@pytest.mark.long
 def test_a_folder_agrees_with_the_other_reader(fresh: Machine, made: dict[str, Any]) -> None:
     document = fresh.json("charges", "--path", "/usr/sbin", "--sort", "name", "--top", "0")
     listed = [one["path"] for one in document["files"]]
@@ -88,6 +90,7 @@ def test_a_service_and_all_that_it_uses(fresh: Machine, made: dict[str, Any]) ->
     assert service["stray_pages"] == strays == sum(owner["pages"] for owner in service["strays"])
 
 
+@pytest.mark.long
 def test_what_is_charged_to_a_cgroup(fresh: Machine, made: dict[str, Any]) -> None:
     """All of it has a name: files, deleted files, memfd, and shared memory that nobody has attached."""
     (found,) = fresh.json("charges", "--cgroup", SERVICE)["contents"]
@@ -103,6 +106,7 @@ def test_what_is_charged_to_a_cgroup(fresh: Machine, made: dict[str, Any]) -> No
     assert [one["bytes"] for one in found["objects"]] == sorted((o["bytes"] for o in found["objects"]), reverse=True)
 
 
+@pytest.mark.long
 def test_the_host_adds_up(fresh: Machine, made: dict[str, Any]) -> None:
     """Rows and cgroups are the same pages twice; the sum is that of an independent scan, within its own drift.
 
@@ -126,6 +130,7 @@ def test_the_host_adds_up(fresh: Machine, made: dict[str, Any]) -> None:
     assert rows[CGROUP]["pages"]["shmem"] >= made["files"]["memfd"][1] + made["files"]["shm"][1] + 768
 
 
+@pytest.mark.long
 def test_tables_and_their_options(fresh: Machine, made: dict[str, Any]) -> None:
     top = fresh.tool_ok("charges", "--top", "3", "--sort", "anon", "--bytes").out.splitlines()
     anon = [int(line.split()[3]) for line in top]
@@ -138,6 +143,7 @@ def test_tables_and_their_options(fresh: Machine, made: dict[str, Any]) -> None:
     assert one[-2:] == [SERVICE, f"{FOLDER}/data"]
 
 
+@pytest.mark.long
 def test_a_large_tree_takes_little_memory(fresh: Machine, made: dict[str, Any]) -> None:
     command = "cgroup-layering charges --path /usr --path /etc --path /var --json short"
     assert int(fresh.ok(f"python3 -c {shlex.quote(PEAK)} {command}")) <= 64 * 1024
@@ -168,6 +174,7 @@ def test_what_cannot_be_looked_at_gets_a_sentence(fresh: Machine) -> None:
         assert sentence in result.err and "Traceback" not in result.err, result
 
 
+@pytest.mark.long
 def test_who_may_not_look_is_told_so(fresh: Machine) -> None:
     looks = {
         "setpriv --reuid=nobody --regid=nogroup --clear-groups cgroup-layering charges": "Root rights are needed",
@@ -181,6 +188,7 @@ def test_who_may_not_look_is_told_so(fresh: Machine) -> None:
         assert sentence in result.err and "Traceback" not in result.err, result
 
 
+@pytest.mark.long
 def test_loops_of_folders_end(fresh: Machine) -> None:
     fresh.ok(
         "mkdir -p /srv/loop/in && echo x > /srv/loop/file && ln -sf /srv/loop /srv/loop/link && "

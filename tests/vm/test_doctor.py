@@ -114,6 +114,7 @@ def drifted(fresh: Machine) -> Iterator[Machine]:
     yield fresh
 
 
+@pytest.mark.long
 def test_drift_and_risks_are_found_and_gone_after_the_remedies(drifted: Machine) -> None:
     limited = {("risk-concurrency", "limited")} if drifted.suite == "forky" else set()
     assert found(drifted) == EXPECTED | limited
@@ -124,6 +125,7 @@ def test_drift_and_risks_are_found_and_gone_after_the_remedies(drifted: Machine)
     assert found(drifted) == set()
 
 
+@pytest.mark.long
 def test_a_copied_root_is_examined_and_freed_of_layers_without_its_systemd(drifted: Machine) -> None:
     root = "/root/copy"
     drifted.ok(
@@ -142,6 +144,7 @@ def test_a_copied_root_is_examined_and_freed_of_layers_without_its_systemd(drift
     assert drifted.manifest() == before
 
 
+@pytest.mark.long
 def test_the_hosts_own_program_can_do_it_in_a_chroot_without_a_bus(drifted: Machine) -> None:
     drifted.ok("mount --bind / /mnt && mount --bind /mnt /mnt/mnt")
     result = drifted.run("chroot /mnt cgroup-layering doctor --root /mnt --json short")

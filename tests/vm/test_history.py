@@ -40,6 +40,7 @@ def read(machine: Machine, *words: str) -> Any:
     return machine.json("history", *words)
 
 
+@pytest.mark.long
 def test_the_live_instance_is_read_from_the_kernel(busy: Machine) -> None:
     document = read(busy, "busy")
     (one,) = document["instances"]
@@ -49,6 +50,7 @@ def test_the_live_instance_is_read_from_the_kernel(busy: Machine) -> None:
     assert document["layered"] is True and document["outlived_bytes"] < 8 * MIB
 
 
+@pytest.mark.long
 def test_an_ended_instance_is_read_from_the_journal(busy: Machine) -> None:
     invocation = busy.show("busy", "InvocationID")
     busy.ok("systemctl stop busy; systemctl start crash || true")

@@ -112,6 +112,7 @@ def keeper(host: Machine) -> Iterator[Machine]:
     assert host.run("ls -d /var/lib/cgroup-layering /run/cgroup-layering/hold-* /run/keeper").out == ""
 
 
+@pytest.mark.long
 def test_first_and_later_instances_are_charged_alike(keeper: Machine, everything: bool) -> None:
     """Without the declaration they differ by more than 100 MB in `instance` tracking, with it by less than 1 MiB."""
     keeper.tool_ok("enable", UNIT)
@@ -149,7 +150,8 @@ def test_first_and_later_instances_are_charged_alike(keeper: Machine, everything
     assert keeper.ok("stat -c %a:%U:%G /run/keeper") == "750:root:adm"
 
 
-@pytest.mark.parametrize("tracking", ["instance", pytest.param("service", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("tracking", ["instance", "service"])
 def test_the_layers_controllers_are_the_same_before_while_and_after(keeper: Machine, tracking: str) -> None:
     accept = ["--accept-oom-policy-loss"] if tracking == "service" else []
     keeper.tool_ok("enable", "--tracking", tracking, *accept, UNIT)

@@ -12,7 +12,7 @@ import pytest
 
 from tests.vm.machine import GUEST, TOP, Machine
 
-pytestmark = pytest.mark.on("bookworm", "forky")
+pytestmark = pytest.mark.on("bookworm")
 
 HELLO = "hello.service"
 LAYER = "system-hello.service.slice"

@@ -103,6 +103,7 @@ def test_no_wake_ups_in_a_quiet_minute(watched: Machine) -> None:
     assert watched.show(MONITOR, "NRestarts") == "0"
 
 
+@pytest.mark.long
 def test_killed_it_starts_again_and_the_rules_hold(watched: Machine) -> None:
     watched.ok("systemctl start hello")
     watched.ok(f"systemctl kill --signal=KILL {MONITOR}; systemctl stop hello; systemctl daemon-reexec")
@@ -174,6 +175,7 @@ def test_each_rule_for_real(watched: Machine) -> None:
     cycle(watched)
 
 
+@pytest.mark.long
 def test_what_appears_is_layered_at_once_and_disable_excludes_it(watched: Machine) -> None:
     rests(watched)
     watched.write(CONFIG, "[layering.units]\n'new*.service' = true\n")

@@ -41,6 +41,7 @@ def limits(machine: Machine, cgroup: str) -> dict[str, str]:
     return {name: machine.cgroup_file(cgroup, name) for name in LIMITS}
 
 
+@pytest.mark.on("trixie", "forky")
 def test_life_of_a_layer_in_instance_tracking(limited: Machine) -> None:
     """Enable, wait for the next start, edit, override, disable: what is promised at each step."""
     before = limited.manifest()
@@ -101,6 +102,7 @@ def test_life_of_a_layer_in_instance_tracking(limited: Machine) -> None:
     assert (result.code, result.out) == (1, "disabled\n")
 
 
+@pytest.mark.on("bookworm")
 def test_life_of_a_layer_in_service_tracking(limited: Machine) -> None:
     """The memory controller is off at the instance, and the layer's limits hold until its end."""
     before = limited.manifest()
@@ -127,6 +129,7 @@ def test_life_of_a_layer_in_service_tracking(limited: Machine) -> None:
     assert limited.manifest() == before
 
 
+@pytest.mark.on("forky")
 def test_until_the_next_boot(limited: Machine) -> None:
     """--runtime writes to /run; a `.d` folder that was there before, empty as it may be, is not ours to remove."""
     limited.ok("mkdir -p -m 0700 /run/systemd/system/limited.service.d")
@@ -144,6 +147,7 @@ def test_until_the_next_boot(limited: Machine) -> None:
     limited.ok("rmdir /run/systemd/system/limited.service.d")
 
 
+@pytest.mark.on("bookworm")
 def test_rollback_leaves_a_later_enable_alone(limited: Machine) -> None:
     """Only what carries the migration's id goes."""
     limited.tool_ok("migrate", "--yes", "cron")
@@ -153,7 +157,8 @@ def test_rollback_leaves_a_later_enable_alone(limited: Machine) -> None:
     assert limited.tool("is-enabled", "limited").out == "enabled\n"
 
 
-@pytest.mark.parametrize("tracking", ["instance", pytest.param("service", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("tracking", ["instance", "service"])
 def test_demo_service(fresh: Machine, tracking: str) -> None:
     """A file, a tmpfs file and a bpf map: lost by the plain service, kept by the layer in both trackings."""
     persist = f"python3 {GUEST}/persist"

@@ -86,6 +86,7 @@ def refused(machine: Machine) -> str:
     return str(service["reasons"][0]["sentence"])
 
 
+@pytest.mark.long
 def test_a_firewall_rule_that_would_stop_matching(talker: Machine) -> None:
     """Refused, and rightly so: with --ignore-path-rules the rule stops matching. One on the layer takes its place."""
     talker.write("/root/fw.nft", RULES)

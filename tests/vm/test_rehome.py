@@ -11,7 +11,7 @@ import pytest
 
 from tests.vm.machine import GUEST, Machine
 
-pytestmark = pytest.mark.on("trixie", "forky")
+pytestmark = pytest.mark.on("trixie")
 
 DATA = "/var/lib/redis/rehome"
 LAYER = "/system.slice/system-redis\\x2dserver.service.slice"

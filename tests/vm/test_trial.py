@@ -84,6 +84,7 @@ def test_a_trial_is_taken_back_though_the_program_is_killed(trial: Machine) -> N
     assert late.code == 1 and "rolled back" in late.err
 
 
+@pytest.mark.long
 def test_a_trial_that_is_confirmed_stays(trial: Machine) -> None:
     before = trial.manifest()
     trial.ok(
@@ -148,6 +149,7 @@ def test_a_try_that_is_cut_off_between_restarts_is_taken_back(trial: Machine, si
     trial.ok(f"rm -r /etc/systemd/system/trial-a.service.d {FOLDER}/rolled-back; systemctl daemon-reload")
 
 
+@pytest.mark.long
 def test_two_runs_at_once_wait_for_each_other(trial: Machine) -> None:
     trial.ok("for n in 1 2; do cgroup-layering enable trial-a & cgroup-layering disable trial-a & done; wait")
     trial.tool_ok("disable", "trial-a")

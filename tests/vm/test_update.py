@@ -95,6 +95,7 @@ def deb(machine: Machine, version: str, memory: str) -> str:
     return f"{folder}.deb"
 
 
+@pytest.mark.long
 def test_a_package_upgrade_brings_the_layer_along(fresh: Machine) -> None:
     layer = "/system.slice/system-packaged.service.slice"
     first, second = deb(fresh, "1", "64M"), deb(fresh, "2", "80M")
@@ -118,6 +119,7 @@ def test_a_package_upgrade_brings_the_layer_along(fresh: Machine) -> None:
     assert fresh.run(f"ls -d {ETC}/*packaged* /sys/fs/cgroup{layer}").out == ""
 
 
+@pytest.mark.long
 def test_revert_is_a_clean_way_out(followed: Machine) -> None:
     followed.ok(f"systemctl revert {UNIT}")
     result = followed.tool_ok("update", "--dry-run")
@@ -133,6 +135,7 @@ def test_revert_is_a_clean_way_out(followed: Machine) -> None:
     assert followed.run(f"ls -d {RUN}/{LAYER} /sys/fs/cgroup{CGROUP}").out == ""
 
 
+@pytest.mark.long
 def test_properties_in_instance_tracking(followed: Machine) -> None:
     invocation = followed.show(UNIT, "InvocationID")
     (one, two, three) = followed.json("set-property", UNIT, "MemoryMax=96M", "CPUWeight=70", "TasksMax=44")[
@@ -169,6 +172,7 @@ def test_properties_in_instance_tracking(followed: Machine) -> None:
     assert result.code == 1 and "systemctl set-property" in result.err
 
 
+@pytest.mark.long
 def test_properties_in_service_tracking(followed: Machine) -> None:
     followed.tool_ok("enable", "--now", "--tracking=service", "--accept-oom-policy-loss", UNIT)
     followed.ok(f"systemctl restart {UNIT}")
