@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Follow the pages of services' own files over restarts; stands on pagereader.py, not on the package.
 
-    ownpages.py RESTARTS UNIT...    one JSON object: unit -> {files, taken, resident, charged, after}
+    ownpages.py RESTARTS UNIT...    one JSON object: unit -> {entity, files, taken, resident, charged, outside}
 
 For each unit: stop it, drop caches, start it, note which pages of its own files (none that processes outside it map)
-are charged to its entity; restart it; of those pages still resident, count those charged to the entity. The entity is
-the layer where the unit runs in one, else the unit's own cgroup.
+are charged to its entity; restart it; of those pages still resident, count those charged to the entity, and those that
+are not by cgroup and file. The entity is the layer where the unit runs in one, else the unit's own cgroup.
 """
 
 from __future__ import annotations
@@ -148,6 +148,7 @@ def measure(unit: str, restarts: int) -> dict[str, object]:
     after_entity = entity_of(unit)
     reader = Reader()
     resident = charged = 0
+    outside: dict[str, dict[str, int]] = {}
     for path, pages in taken.items():
         if not os.path.exists(path):
             continue
@@ -155,8 +156,12 @@ def measure(unit: str, restarts: int) -> dict[str, object]:
         there = [number for number in pages if number in now]
         resident += len(there)
         charged += sum(inside(now[number], after_entity) for number in there)
+        for owner in (now[number] for number in there if not inside(now[number], after_entity)):
+            outside.setdefault(owner, {}).setdefault(path, 0)
+            outside[owner][path] += 1
     total = sum(map(len, taken.values()))
-    return {"entity": after_entity, "files": len(taken), "taken": total, "resident": resident, "charged": charged}
+    counted = {"files": len(taken), "taken": total, "resident": resident, "charged": charged}
+    return {"entity": after_entity, **counted, "outside": outside}
 
 
 if __name__ == "__main__":
