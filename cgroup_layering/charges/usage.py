@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +20,12 @@ from cgroup_layering.charges.processes import PROC, Misses
 from cgroup_layering.charges.service_files import ServiceFile, Use, service_files
 from cgroup_layering.charges.trees import regular_files
 from cgroup_layering.kernel.cgroupfs import CgroupFS
+
+_LOOKS = 20
+"""So often in all it is looked again."""
+_PAUSE = 0.2
+"""Seconds between two looks. A cgroup that was removed is named by the kernel until a worker has set it offline
+(kernel/cgroup/cgroup.c: `css_killed_work_fn`): 12 to 435 ms, as seen on 6.12 and 7.2. From then on the parent is."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,8 @@ class Usage:
     maps: list[BpfMap] = field(default_factory=list)
     vanished: int = 0
     unreadable: list[str] = field(default_factory=list)
+    unsettled_pages: int = 0
+    """Pages charged to a cgroup that came or went meanwhile."""
 
     @property
     def inside_pages(self) -> int:
@@ -106,22 +115,27 @@ def each_usage(
     """What each service uses, page by page, one after the other.
 
     Root and CAP_SYS_ADMIN are needed (KernelFileError, NotPrivileged otherwise). Brings nothing into memory and changes
-    no charge. What vanishes meanwhile is counted.
+    no charge. What vanishes meanwhile is counted. Just after a restart it can take some seconds until all cgroups are
+    those that there are.
     """
     shared = mappers(proc)
-    owners = Owners.scan(fs)
     maps = tuple(maps)
     with Attributor(proc=proc) as attributor:
-        on_tmpfs = list(_charged_on_tmpfs(attributor, proc))
+        owners, on_tmpfs = Owners.scan(fs), _charged_on_tmpfs(attributor, proc)
+        looks = _LOOKS
         for target in targets:
-            yield _usage(target, fs, owners, shared, attributor, on_tmpfs, maps, proc)
+            usage = _usage(target, fs, owners, shared, attributor, on_tmpfs, maps, proc)
+            while usage.unsettled_pages and looks:
+                looks -= 1
+                time.sleep(_PAUSE)
+                owners, on_tmpfs = Owners.scan(fs), _charged_on_tmpfs(attributor, proc)
+                usage = _usage(target, fs, owners, shared, attributor, on_tmpfs, maps, proc)
+            yield usage
 
 
-def _charged_on_tmpfs(attributor: Attributor, proc: Path) -> Iterator[FileCharges]:
+def _charged_on_tmpfs(attributor: Attributor, proc: Path) -> list[FileCharges]:
     files = regular_files(host_tmpfs(proc), Misses())
-    for charges in attributor.charges(files, on_error=lambda _error: None):
-        if charges.charged_pages:
-            yield charges
+    return [one for one in attributor.charges(files, on_error=lambda _error: None) if one.charged_pages]
 
 
 def _usage(
@@ -146,6 +160,8 @@ def _usage(
         others = tuple(sorted(cgroup for cgroup in shared.get(charges.id, ()) if not _of(cgroup, target)))
         row, inside = file_row(charges, owners), charges.pages_of(home)
         usage.files.append(UsedFile(row, uses, deleted, others, inside, charges.device, charges.inode, private))
+        unknown = (pages for inode, pages in charges.owners.items() if inode and owners.path(inode) is None)
+        usage.unsettled_pages += sum(unknown)
 
     known = {file.id: file for file in used.files}
     for charges in attributor.charges(used.files, on_error=lambda error: usage.unreadable.append(str(error))):

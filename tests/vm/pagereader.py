@@ -51,6 +51,11 @@ class Reader:
         self.flags = os.open("/proc/kpageflags", os.O_RDONLY)
         self.count = os.open("/proc/kpagecount", os.O_RDONLY)
         self.names: dict[int, str] = {}
+        self.name_cgroups()
+
+    def name_cgroups(self) -> None:
+        """Learn which cgroups there are now."""
+        self.names.clear()
         for folder, _, _ in os.walk(CGROUP_ROOT):
             self.names[Path(folder).stat().st_ino] = folder[len(CGROUP_ROOT) :] or "/"
 

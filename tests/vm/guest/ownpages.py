@@ -17,6 +17,7 @@ import mmap
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -117,6 +118,21 @@ def owners(reader: Reader, path: str) -> dict[int, str]:
     return found
 
 
+def settled_owners(reader: Reader, path: str) -> dict[int, str]:
+    """The owners once each has a name.
+
+    The kernel goes on naming a removed cgroup until a worker has set it offline (kernel/cgroup/cgroup.c:
+    `css_killed_work_fn`), which takes a while on a busy machine; its pages are then the parent's.
+    """
+    for _ in range(60):
+        found = owners(reader, path)
+        if not any(owner.startswith("inode ") for owner in found.values()):
+            break
+        time.sleep(1)
+        reader.name_cgroups()
+    return found
+
+
 def inside(owner: str, entity: str) -> bool:
     """Whether a cgroup is the entity or in it."""
     return owner == entity or owner.startswith(entity + "/")
@@ -152,7 +168,7 @@ def measure(unit: str, restarts: int) -> dict[str, object]:
     for path, pages in taken.items():
         if not os.path.exists(path):
             continue
-        now = owners(reader, path)
+        now = settled_owners(reader, path)
         there = [number for number in pages if number in now]
         resident += len(there)
         charged += sum(inside(now[number], after_entity) for number in there)
