@@ -22,8 +22,9 @@ ExecStart=sleep infinity
 LIMIT = 50
 KEEPER = "[Service]\nType=oneshot\nExecStart=sh -c 'head -c 230M /dev/urandom > /dev/shm/keeper'\n"
 # More than it may have in memory: the rest is in swap. Held below what the layer has there, as pages come and go and it
-# was seen to have 263 MB for a moment: then it was the first to be chosen.
-HOG = f"[Service]\nMemoryMax=600M\nMemorySwapMax=200M\nExecStart=python3 {GUEST}/hog.py\n"
+# was seen to have 263 MB for a moment: then it was the first to be chosen. MemoryHigh, as with MemoryMax the kernel
+# killed it where the disk was slow to take its pages.
+HOG = f"[Service]\nMemoryHigh=600M\nMemorySwapMax=200M\nExecStart=python3 {GUEST}/hog.py\n"
 HELD = 660 * MIB
 SWAP = 640 * MIB
 
