@@ -21,11 +21,11 @@ from cgroup_layering.charges.service_files import ServiceFile, Use, service_file
 from cgroup_layering.charges.trees import regular_files
 from cgroup_layering.kernel.cgroupfs import CgroupFS
 
-_LOOKS = 20
-"""So often in all it is looked again."""
+_PATIENCE = 4.0
+"""Seconds for looking again, for all services together. A cgroup that was removed is named by the kernel until a worker
+has set it offline (kernel/cgroup/cgroup.c: `css_killed_work_fn`): 12 to 435 ms, as seen in emulated guests on 6.12 and
+7.2. From then on the parent is."""
 _PAUSE = 0.2
-"""Seconds between two looks. A cgroup that was removed is named by the kernel until a worker has set it offline
-(kernel/cgroup/cgroup.c: `css_killed_work_fn`): 12 to 435 ms, as seen on 6.12 and 7.2. From then on the parent is."""
 
 
 @dataclass(frozen=True)
@@ -115,21 +115,22 @@ def each_usage(
     """What each service uses, page by page, one after the other.
 
     Root and CAP_SYS_ADMIN are needed (KernelFileError, NotPrivileged otherwise). Brings nothing into memory and changes
-    no charge. What vanishes meanwhile is counted. Just after a restart it can take some seconds until all cgroups are
-    those that there are.
+    no charge. What vanishes meanwhile is counted. Pages of a cgroup that came or went are looked at again, for some
+    seconds at most.
     """
     shared = mappers(proc)
     maps = tuple(maps)
     with Attributor(proc=proc) as attributor:
         owners, on_tmpfs = Owners.scan(fs), _charged_on_tmpfs(attributor, proc)
-        looks = _LOOKS
+        left = _PATIENCE
         for target in targets:
             usage = _usage(target, fs, owners, shared, attributor, on_tmpfs, maps, proc)
-            while usage.unsettled_pages and looks:
-                looks -= 1
+            while usage.unsettled_pages and left > 0:
+                begin = time.monotonic()
                 time.sleep(_PAUSE)
                 owners, on_tmpfs = Owners.scan(fs), _charged_on_tmpfs(attributor, proc)
                 usage = _usage(target, fs, owners, shared, attributor, on_tmpfs, maps, proc)
+                left -= time.monotonic() - begin
             yield usage
 
 

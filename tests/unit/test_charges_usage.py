@@ -52,7 +52,8 @@ def look(monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(usage, "regular_files", lambda _folders, _misses: ())
         monkeypatch.setattr(usage, "private_tmpfs", lambda _pids, _proc: ())
         monkeypatch.setattr(usage, "service_files", lambda *_words: ServiceFiles((FILE,), 0, ()))
-        monkeypatch.setattr("cgroup_layering.charges.usage.time.sleep", kernel.slept.append)
+        clock = SimpleNamespace(sleep=kernel.slept.append, monotonic=lambda: sum(kernel.slept))
+        monkeypatch.setattr(usage, "time", clock)
         return usage.usages([usage.Target("hello.service", LAYER)] * targets, cast(CgroupFS, fs))
 
     return start
