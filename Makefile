@@ -71,7 +71,7 @@ vm-test: deb ## the tests on VMs of all releases
 	@SUITES="$(or $(SUITES),$(ALL_SUITES))" $(PYTHON) vagrant/test $(DEB)
 
 # One after the other, also with -j: two cores are for the VMs.
-test: ## everything but what is long by nature
+test: ## linters, unit tests, the package in chroots, and those VM tests that there is time for
 	@$(MAKE) setup
 	@$(MAKE) lint
 	@$(MAKE) unit
@@ -79,7 +79,7 @@ test: ## everything but what is long by nature
 	@$(MAKE) deb-check
 	@$(MAKE) vm-test
 
-test-all: ## all of `test`, with races, fault runs, hundreds of restarts and a search for new counterexamples
+test-all: ## all of `test`, all VM tests on all releases, and a search for new counterexamples
 	@$(MAKE) setup
 	@$(MAKE) lint
 	@$(MAKE) unit SEARCH=--hypothesis-profile=search

@@ -19,7 +19,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """The options of vagrant/test."""
     parser.addoption("--suite", required=True, help="the VM, such as trixie")
     parser.addoption("--lab-ssh-config", required=True, help="what `vagrant/lab ssh-config` prints, in a file")
-    parser.addoption("--all", action="store_true", help="also what takes long by nature")
+    parser.addoption("--all", action="store_true", help="also what `make test` has no time for")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

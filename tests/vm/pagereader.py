@@ -12,6 +12,7 @@ Sources: mincore(2), Documentation/admin-guide/mm/pagemap.rst in the kernel's tr
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ctypes
 import json
 import mmap
@@ -57,7 +58,8 @@ class Reader:
         """Learn which cgroups there are now."""
         self.names.clear()
         for folder, _, _ in os.walk(CGROUP_ROOT):
-            self.names[Path(folder).stat().st_ino] = folder[len(CGROUP_ROOT) :] or "/"
+            with contextlib.suppress(FileNotFoundError):  # it has gone meanwhile
+                self.names[Path(folder).stat().st_ino] = folder[len(CGROUP_ROOT) :] or "/"
 
     def owner(self, pfn: int) -> str:
         """The cgroup that a page frame is charged to; a tail is charged as its head is."""

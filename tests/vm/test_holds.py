@@ -113,11 +113,11 @@ def keeper(host: Machine) -> Iterator[Machine]:
 
 
 @pytest.mark.long
-def test_first_and_later_instances_are_charged_alike(keeper: Machine, everything: bool) -> None:
+def test_first_and_later_instances_are_charged_alike(keeper: Machine) -> None:
     """Without the declaration they differ by more than 100 MB in `instance` tracking, with it by less than 1 MiB."""
     keeper.tool_ok("enable", UNIT)
     figures, whole = [], []
-    for _ in range(11 if everything else 2):
+    for _ in range(11):
         keeper.ok(f"systemctl restart {UNIT}")
         figures.append(charged(keeper))
         whole.append(kept(keeper))
@@ -131,7 +131,7 @@ def test_first_and_later_instances_are_charged_alike(keeper: Machine, everything
     assert "What is declared for keeper.service in the configuration has changed." in updated
     assert not keeper.tool("verify", UNIT).code, "nothing is promised before the first start"
     figures, whole = [], []
-    for _ in range(11 if everything else 3):
+    for _ in range(11):
         keeper.ok(f"systemctl restart {UNIT}")
         figures.append(charged(keeper))
         whole.append(kept(keeper))

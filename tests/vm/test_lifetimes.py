@@ -123,7 +123,6 @@ print(reap.pid)
 """
 
 
-@pytest.mark.on("bookworm")
 def test_a_drain_holds_nobody_up_and_what_changed_meanwhile_counts(hello: Machine) -> None:
     """A run of reap that is stopped in the middle of a drain, as if that took hours."""
     hello.write("/run/systemd/system/other.service", "[Service]\nExecStart=sleep infinity\n")

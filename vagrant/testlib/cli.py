@@ -33,7 +33,7 @@ def main() -> int:
     """The exit code is 0 if every VM's tests passed."""
     parser = argparse.ArgumentParser(prog="test", description=__doc__)
     parser.add_argument("package", type=Path, help="the package to install")
-    parser.add_argument("--all", action="store_true", help="also what takes long by nature")
+    parser.add_argument("--all", action="store_true", help="also what `make test` has no time for")
     parser.add_argument("--jobs", type=int, default=len(os.environ.get("SUITES", SUITES).split()))
     words = sys.argv[1:]
     cut = words.index("--") if "--" in words else len(words)
