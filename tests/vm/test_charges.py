@@ -16,7 +16,7 @@ import pytest
 
 from tests.vm.machine import GUEST, LAB, TOP, Machine
 
-pytestmark = pytest.mark.on("trixie")
+pytestmark = pytest.mark.on("forky")
 
 HERE = Path(__file__).resolve().parent
 SERVICE = "charges-holder.service"

@@ -166,6 +166,7 @@ WRONG = {
 }
 
 
+@pytest.mark.long
 def test_what_cannot_be_looked_at_gets_a_sentence(fresh: Machine) -> None:
     fresh.ok("mkfifo /tmp/fifo; python3 -c 'import socket; socket.socket(1).bind(\"/tmp/socket\")'")
     for words, (code, sentence) in WRONG.items():

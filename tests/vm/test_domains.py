@@ -12,7 +12,7 @@ import pytest
 
 from tests.vm.machine import GUEST, Machine
 
-pytestmark = pytest.mark.on("trixie")
+pytestmark = pytest.mark.on("forky")
 
 ETC = "/etc/systemd/system"
 DOMAIN = "/system.slice/system-web.domain.slice"
@@ -195,7 +195,6 @@ def test_services_come_into_a_domain_and_leave_it(web: Machine) -> None:
     web.ok(f"test ! -e /sys/fs/cgroup{DOMAIN}")
 
 
-@pytest.mark.on("forky")  # the one of the three that has time
 def test_what_is_shared_is_charged_to_neither(web: Machine, everything: bool) -> None:
     """A declared file, tmpfs and bpf map: their owners by readers that know nothing of the package."""
     web.write(CONFIG, DECLARED)

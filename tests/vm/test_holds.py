@@ -182,6 +182,7 @@ def test_the_layers_controllers_are_the_same_before_while_and_after(keeper: Mach
     assert keeper.run(f"ls {ETC}/{HOLDER} {ETC}/run-keeper.mount").out == ""
 
 
+@pytest.mark.long
 def test_a_holder_that_fails(keeper: Machine) -> None:
     """The service starts all the same, unless the declaration says `required`; the pinned map is left as it is."""
     keeper.ok("bpftool map create /sys/fs/bpf/keeper type array key 4 value 4096 entries 4096 name mine")

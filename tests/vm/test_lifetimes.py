@@ -123,6 +123,7 @@ print(reap.pid)
 """
 
 
+@pytest.mark.long
 def test_a_drain_holds_nobody_up_and_what_changed_meanwhile_counts(hello: Machine) -> None:
     """A run of reap that is stopped in the middle of a drain, as if that took hours."""
     hello.write("/run/systemd/system/other.service", "[Service]\nExecStart=sleep infinity\n")
@@ -207,6 +208,7 @@ def test_reap_never_stops_a_service_that_starts(hello: Machine, seconds: int) ->
     hello.tool_ok("disable", "race")
 
 
+@pytest.mark.long
 def test_a_purged_service_takes_its_layer_and_files_along(fresh: Machine, hello: Machine) -> None:
     fresh.tool_ok("enable", "--now", "redis-server")
     layer = next(one["layer"] for one in fresh.json("status")["services"] if one["unit"] == "redis-server.service")

@@ -79,6 +79,7 @@ def switches(machine: Machine) -> str:
     return machine.ok(f"grep -H ctxt /proc/{pid(machine)}/task/*/status")
 
 
+@pytest.mark.long
 def test_a_layer_goes_at_its_moment_without_the_timer(watched: Machine) -> None:
     cycle(watched)
     assert "Starting cgroup-layering-reap.service for system-hello.service.slice." in watched.ok(

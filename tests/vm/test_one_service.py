@@ -41,7 +41,7 @@ def limits(machine: Machine, cgroup: str) -> dict[str, str]:
     return {name: machine.cgroup_file(cgroup, name) for name in LIMITS}
 
 
-@pytest.mark.on("trixie", "forky")
+@pytest.mark.on("forky")
 def test_life_of_a_layer_in_instance_tracking(limited: Machine) -> None:
     """Enable, wait for the next start, edit, override, disable: what is promised at each step."""
     before = limited.manifest()
@@ -129,7 +129,7 @@ def test_life_of_a_layer_in_service_tracking(limited: Machine) -> None:
     assert limited.manifest() == before
 
 
-@pytest.mark.on("forky")
+@pytest.mark.long
 def test_until_the_next_boot(limited: Machine) -> None:
     """--runtime writes to /run; a `.d` folder that was there before, empty as it may be, is not ours to remove."""
     limited.ok("mkdir -p -m 0700 /run/systemd/system/limited.service.d")
@@ -147,7 +147,7 @@ def test_until_the_next_boot(limited: Machine) -> None:
     limited.ok("rmdir /run/systemd/system/limited.service.d")
 
 
-@pytest.mark.on("bookworm")
+@pytest.mark.long
 def test_rollback_leaves_a_later_enable_alone(limited: Machine) -> None:
     """Only what carries the migration's id goes."""
     limited.tool_ok("migrate", "--yes", "cron")

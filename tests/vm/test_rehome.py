@@ -11,7 +11,7 @@ import pytest
 
 from tests.vm.machine import GUEST, Machine
 
-pytestmark = pytest.mark.on("trixie")
+pytestmark = pytest.mark.on("forky")
 
 DATA = "/var/lib/redis/rehome"
 LAYER = "/system.slice/system-redis\\x2dserver.service.slice"
@@ -82,6 +82,7 @@ def test_the_controllers_of_the_layer_are_as_they_were(fresh: Machine, migrated:
     assert fresh.tool("verify", "--strict", REDIS).code == 0
 
 
+@pytest.mark.long
 def test_a_running_service_gets_what_others_read_and_wrote(fresh: Machine, migrated: dict[str, Any]) -> None:
     """Strays of every state: clean, dirty, with holes; exactly what was in memory is in memory again."""
     fresh.ok(
@@ -100,6 +101,7 @@ def test_a_running_service_gets_what_others_read_and_wrote(fresh: Machine, migra
     assert [(o["stray_pages_before"], o["reread_bytes"]) for o in again] == [(0, 0)]
 
 
+@pytest.mark.long
 def test_what_is_mapped_waits_for_a_restart(fresh: Machine, migrated: dict[str, Any]) -> None:
     """The program's own pages, brought in by somebody else, while it is down: they are strays that it maps."""
     program = fresh.ok(f"readlink -e /proc/$(systemctl show --value -p MainPID {REDIS})/exe")
@@ -114,6 +116,7 @@ def test_what_is_mapped_waits_for_a_restart(fresh: Machine, migrated: dict[str, 
     assert fresh.services("active")[REDIS].startswith(LAYER)
 
 
+@pytest.mark.long
 def test_files_on_tmpfs(fresh: Machine, migrated: dict[str, Any]) -> None:
     """Copied only when asked for and when the service is down; everything but the pages stays.
 
@@ -146,6 +149,7 @@ def test_bpf_maps_are_said_to_stay(fresh: Machine, migrated: dict[str, Any]) -> 
     fresh.ok(f"rm {pin}")
 
 
+@pytest.mark.long
 def test_wrong_words(fresh: Machine, migrated: dict[str, Any]) -> None:
     wrong = {
         "rehome cron": (1, "cron.service is not layered"),

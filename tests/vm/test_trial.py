@@ -45,6 +45,7 @@ def rolled_back(machine: Machine, seconds: float = 60) -> None:
         time.sleep(1)
 
 
+@pytest.mark.long
 def test_a_plan_is_applied_exactly_or_not_at_all(trial: Machine) -> None:
     before = trial.manifest()
     result = trial.tool("plan", "trial-*", "--out", PLAN, "--detailed-exitcode")

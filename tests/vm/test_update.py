@@ -59,6 +59,7 @@ def nothing_to_do(machine: Machine) -> None:
     assert machine.manifest() == before
 
 
+@pytest.mark.long
 def test_an_edit_reaches_the_live_layer(followed: Machine) -> None:
     invocation = followed.show(UNIT, "InvocationID")
     nothing_to_do(followed)

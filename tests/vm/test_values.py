@@ -129,7 +129,7 @@ def check_layered(machine: Machine, plain: dict[str, str], service: bool) -> Non
     assert machine.tool("verify", UNIT).code == 0
 
 
-@pytest.mark.on("forky")
+@pytest.mark.long
 def test_settings_from_everywhere_hold_in_both_trackings(rich: Machine) -> None:
     """All folders pooled, by file name; masked, continued, emptied and unreadable lines as systemd takes them."""
     before = rich.manifest()
@@ -157,7 +157,7 @@ def check_undone(machine: Machine, words: str, *options: str) -> None:
     machine.ok(f"test ! -e /sys/fs/cgroup{LAYER_GROUP}")
 
 
-@pytest.mark.on("bookworm")
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
@@ -176,7 +176,7 @@ def test_a_foreign_override_of_the_layer_undoes_it(rich: Machine, setting: str, 
     assert rich.show(UNIT, "InvocationID") == invocation, "it was seen before the restart"
 
 
-@pytest.mark.on("bookworm")
+@pytest.mark.long
 def test_what_only_the_kernel_shows_undoes_it_too(rich: Machine) -> None:
     """Somebody writes to the layer's cgroup as the instance starts; systemd knows nothing of it."""
     write = f"[ ! -d /sys/fs/cgroup{LAYER_GROUP} ] || echo 40M >/sys/fs/cgroup{LAYER_GROUP}/memory.max"
