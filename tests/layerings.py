@@ -7,10 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cgroup_layering.model import Change, Host, Layering, ServiceFacts, ServicePlan, Timing, Tracking, Verdict
+from cgroup_layering.model import Change, Host, Layering, OwnFiles, ServiceFacts, ServicePlan, Timing, Tracking, Verdict
 from cgroup_layering.naming import layer_name
 from cgroup_layering.offline import parent_slice, service_facts
+from cgroup_layering.own import BOOT_TARGET, read_back
+from cgroup_layering.render import slice_text
 from cgroup_layering.unitfile import parse
+from cgroup_layering.unitpaths import ETC
 
 HERE = Path("/usr/lib/systemd/system")
 MIGRATION = "20260801T120000Z-0123abcd"
@@ -41,6 +44,15 @@ def layering(unit: str = "hello.service", parent: str = "system.slice", **change
         folder_created=True,
     )
     return replace(plain, **changes)
+
+
+def own_files(unit: str = "hello.service", lifetime: str = "") -> OwnFiles:
+    """The files of a layer as they are read back from /etc."""
+    planned = layering(unit, lifetime=lifetime)
+    found = read_back(ETC / planned.layer, slice_text(planned), "")
+    assert found is not None
+    # A layer that is forever has its link into the boot.
+    return replace(found, wanted_by=BOOT_TARGET, linked=True) if lifetime == "forever" else found
 
 
 def service_plan(planned: Layering, change: Change = Change.ADD) -> ServicePlan:
