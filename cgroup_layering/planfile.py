@@ -11,13 +11,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from cgroup_layering import render
+from cgroup_layering.asked import Asked, asked_of
 from cgroup_layering.errors import CgroupLayeringError
-from cgroup_layering.model import Plan, Reason, ServicePlan, Timing, Tracking, Verdict
+from cgroup_layering.model import Plan, Reason, ServicePlan, Timing, Verdict
 from cgroup_layering.naming import is_glob, is_service_name
 
 KIND = "cgroup-layering plan"
@@ -65,14 +65,9 @@ class Saved:
     host: str
     systemd: int
     words: tuple[str, ...]
-    tracking: Tracking | None
-    limits: bool | None
-    runtime: bool
+    asked: Asked
     prints: Mapping[str, str]
     restarts: frozenset[str]
-    ignore_path_rules: bool = False
-    accepts: bool = False
-    """Whether services may lose their OOMPolicy=."""
 
 
 def print_of(service: ServicePlan) -> str:
@@ -90,14 +85,14 @@ def host_of(machine_id: str) -> str:
     return hashlib.sha256(f"{KIND}\0{machine_id.strip()}".encode()).hexdigest()[:32]
 
 
-def saved(plan: Plan, words: Sequence[str], *, host: str, systemd: int, asked: Mapping[str, Any]) -> dict[str, object]:
-    """The document for a plan; `asked` has tracking (or None), limits, runtime, ignore_path_rules and accepts."""
+def saved(plan: Plan, words: Sequence[str], *, host: str, systemd: int, asked: Asked) -> dict[str, object]:
+    """The document for a plan."""
     return {
         "kind": KIND,
         "schema": SCHEMA,
         "host": host,
         "systemd": systemd,
-        "asked": {"units": list(words), **asked},
+        "asked": {"units": list(words), **asdict(asked)},
         "services": {
             service.unit: {"plan": print_of(service), "when": service.timing if service.layering else None}
             for service in plan.services
@@ -118,26 +113,15 @@ def parse(text: str, path: Path) -> Saved:
     try:
         asked, services = document["asked"], document["services"]
         words = tuple(str(word) for word in asked["units"])
-        tracking = None if asked["tracking"] is None else Tracking(asked["tracking"])
         prints = {str(unit): str(one["plan"]) for unit, one in services.items()}
         restarts = frozenset(str(unit) for unit, one in services.items() if one["when"] == Timing.RESTART)
-        found = Saved(
-            str(document["host"]), int(document["systemd"]), words, tracking, _answer(asked["limits"]),
-            asked["runtime"] is True, prints, restarts, asked.get("ignore_path_rules") is True,
-            asked.get("accepts") is True,
-        )  # fmt: skip
+        found = Saved(str(document["host"]), int(document["systemd"]), words, asked_of(asked), prints, restarts)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise PlanFileError(path, "it is damaged") from error
     bad = [word for word in (*words, *prints) if not is_service_name(word) and not is_glob(word)]
     if bad:
         raise PlanFileError(path, f"{bad[0]!r} is no name of a service")
     return found
-
-
-def _answer(value: object) -> bool | None:
-    if value is not None and not isinstance(value, bool):
-        raise TypeError(value)
-    return value
 
 
 def differences(before: Saved, now: Plan, *, host: str, systemd: int) -> list[str]:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import click
 
-from cgroup_layering.cli.options import NamedPath, Span, output_options, units_argument
+from cgroup_layering.cli.options import output_options, units_argument
 from cgroup_layering.cli.session import Session
+from cgroup_layering.cli.words import NamedPath, Span
 from cgroup_layering.errors import ExitCode
 from cgroup_layering.output.tables import JsonMode, Output
 from cgroup_layering.requirements import check_cgroups, check_root_rights

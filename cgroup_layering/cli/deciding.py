@@ -4,62 +4,42 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
+from cgroup_layering.asked import Asked
 from cgroup_layering.cli.planfiles import is_plan_file, read_plan_file
 from cgroup_layering.cli.session import Session
 from cgroup_layering.config.load import load
 from cgroup_layering.host import Settings
-from cgroup_layering.model import Host, Plan, Timing, Tracking
-from cgroup_layering.naming import is_glob
+from cgroup_layering.model import Host, Plan, Timing
 from cgroup_layering.output.tables import Output
 from cgroup_layering.planfile import HostChanged, Saved, differences
 from cgroup_layering.planner import Request, plan
 from cgroup_layering.trying import only_new
 
 
-def plan_of(units: tuple[str, ...], options: dict[str, Any]) -> Saved | None:
-    """The plan that a single word names, if it does; its options are the plan's."""
+def plan_of(units: tuple[str, ...], asked: Asked, root: Path) -> Saved | None:
+    """The plan that a single word names, if it does; what is asked for is in it then."""
     if not any(is_plan_file(word) for word in units):
         return None
     if len(units) > 1:
         raise click.UsageError("A plan's FILE stands alone: it says for itself which units it is about.")
-    given = any(options[name] for name in ("tracking", "accept_oom_policy_loss", "runtime", "ignore_path_rules"))
-    if given or options["layer_limits"] is not None:
+    if asked != Asked():
         raise click.UsageError(
             "--tracking, --accept-oom-policy-loss, --layer-limits, --runtime and --ignore-path-rules are decided when "
             "a plan is made."
         )
-    if options["root"] != Path("/"):
+    if root != Path("/"):
         raise click.UsageError("A plan's FILE is for a running host, not for --root.")
-    before = read_plan_file(Path(units[0]))
-    options["tracking"] = before.tracking
-    options["accept_oom_policy_loss"] = before.accepts
-    options["layer_limits"] = before.limits
-    options["runtime"] = before.runtime
-    options["ignore_path_rules"] = before.ignore_path_rules
-    return before
+    return read_plan_file(Path(units[0]))
 
 
-def decide(
-    session: Session, units: tuple[str, ...], before: Saved | None, options: dict[str, Any]
-) -> tuple[Host, Request, Plan]:
-    """The host, what is asked of it, and the plan for that."""
-    words = units if before is None else before.words
-    request = Request(
-        tracking=Tracking(options["tracking"]) if options["tracking"] else None,
-        limits=options["layer_limits"],
-        accept_oom_policy_loss=options["accept_oom_policy_loss"],
-        migration=session.new_migration(),
-        folder=session.folder,
-        named=frozenset(word for word in words if not is_glob(word)),
-        config=load(session.store),
-        ignore_path_rules=options["ignore_path_rules"],
-    )
+def decide(session: Session, words: tuple[str, ...], asked: Asked, maybe_done: bool) -> tuple[Host, Request, Plan]:
+    """The host, what is asked of it, and the plan for that; `maybe_done` if it is worth a look whether all is done."""
+    request = asked.request(words, session.folder, load(session.store), session.new_migration())
     # Where there are layers already it may well be that nothing is to be done: looking as `plan` does tells, quickly.
-    if session.online and before is None and not options["now"] and session.store.own():
+    if session.online and maybe_done and session.store.own():
         host = session.read(words, path_rules=True, settings=Settings.NONE)
         found = plan(host, request)
         if not found.changes:

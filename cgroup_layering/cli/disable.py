@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from cgroup_layering.cli.options import output_options, root_option, units_argument, write_options
+from cgroup_layering.cli.options import Writing, output_options, root_option, units_argument, write_options
 from cgroup_layering.cli.session import Session
 from cgroup_layering.cli.undo import leftover, paths, take_out
 from cgroup_layering.config.load import load
@@ -25,10 +25,7 @@ from cgroup_layering.output.tables import Output
 @output_options
 def command(
     units: tuple[str, ...],
-    now: bool,
-    dry_run: bool,
-    no_reload: bool,
-    timeout: float,
+    writing: Writing,
     root: Path,
     output: Output,
 ) -> int:
@@ -37,9 +34,9 @@ def command(
     With --now those that may be restarted are, and their layers go; `plan` says which wait, and why. Where the
     configuration says `auto`, they are recorded as excluded, so that they stay plain.
     """
-    if no_reload:
+    if not writing.reload:
         raise click.UsageError("disable cannot do without a reload: systemd would keep the layers it knows.")
-    session = Session(root, False, "change unit files", write=not dry_run)
+    session = Session(root, False, "change unit files", write=not writing.dry_run)
     known = session.store.own()
     names = [word for word in units if not is_glob(word)]
     globs = [word for word in units if is_glob(word)]
@@ -64,7 +61,7 @@ def command(
     ]
     auto = load(session.store).auto_for
     excluded = [unit for unit in sorted({*names, *(files.unit for files in chosen)}) if auto(unit)]
-    if dry_run:
+    if writing.dry_run:
         for unit in excluded:
             output.say(f"Would exclude {unit} in {FILE}.")
         for files in chosen:
@@ -79,4 +76,4 @@ def command(
         # First, so that nothing layers them again meanwhile.
         disabled.add(excluded)
         output.say(f"Excluded from `auto` in {FILE}: {', '.join(excluded)}.")
-    return take_out(session, chosen, now, timeout, output)
+    return take_out(session, chosen, writing.now, writing.timeout, output)

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from cgroup_layering.cli.domain import DomainWord
-from cgroup_layering.cli.options import output_options, root_option
+from cgroup_layering.cli.options import output_options, root_option, runtime_option
 from cgroup_layering.cli.session import Session
 from cgroup_layering.domains.files import Domain, is_domain_file, with_given
 from cgroup_layering.domains.joining import OnlyUntilBoot
@@ -42,7 +42,7 @@ class OtherFolder(CgroupLayeringError):
 @click.command("create")
 @click.argument("name", type=DomainWord())
 @click.argument("settings", metavar="[KEY=VALUE...]", nargs=-1)
-@click.option("--runtime", is_flag=True, help="Write below /run, until the next boot.")
+@runtime_option
 @click.option("--dry-run", is_flag=True, help="Show what would be written, and do nothing.")
 @click.option("--no-reload", is_flag=True, help="Leave the daemon-reload to somebody else.")
 @root_option

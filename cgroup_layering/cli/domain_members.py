@@ -12,10 +12,12 @@ import click
 from cgroup_layering.cli.domain import DomainWord
 from cgroup_layering.cli.membership import How, carry_out, charged_now, plan_moves, settled_weights
 from cgroup_layering.cli.options import (
+    Writing,
     output_options,
     path_rules_option,
     rehome_option,
     root_option,
+    runtime_option,
     units_argument,
     write_options,
 )
@@ -36,7 +38,7 @@ from cgroup_layering.unitpaths import RUN
 @click.command("add")
 @click.argument("name", type=DomainWord())
 @units_argument(required=True)
-@click.option("--runtime", is_flag=True, help="Write below /run, until the next boot.")
+@runtime_option
 @path_rules_option
 @write_options
 @rehome_option
@@ -47,10 +49,7 @@ def add_command(
     units: tuple[str, ...],
     runtime: bool,
     ignore_path_rules: bool,
-    now: bool,
-    dry_run: bool,
-    no_reload: bool,
-    timeout: float,
+    writing: Writing,
     rehome: bool,
     root: Path,
     output: Output,
@@ -59,8 +58,8 @@ def add_command(
 
     What is plain is layered. The layer that a service had goes when its last instance has ended.
     """
-    check_rehome(rehome, now)
-    session = Session(root, runtime, "put services into domains", write=not dry_run)
+    check_rehome(rehome, writing.now)
+    session = Session(root, runtime, "put services into domains", write=not writing.dry_run)
     domain = the_domain(session.store, name)
     if domain.file.parent == RUN:
         session.folder = RUN
@@ -73,13 +72,13 @@ def add_command(
     )
     wanted = with_notes(plan_moves(session, host, request), host, charged_now(session, host))
     wanted = replace(wanted, notes=(*wanted.notes, *settled_weights(session, domain, wanted)))
-    if dry_run:
+    if writing.dry_run:
         show_plan(wanted, output)
         return ExitCode.OK
     if tell_refused(wanted, request.named, output):
         return ExitCode.FAILURE
     show_notes(wanted, output)
-    how = How(now, not no_reload, timeout, session.folder, rehome)
+    how = How(writing.now, writing.reload, writing.timeout, session.folder, rehome)
     return carry_out(session, wanted, host, how, output, f"Added to {name}:")
 
 
@@ -92,10 +91,7 @@ def add_command(
 def remove_command(
     name: str,
     units: tuple[str, ...],
-    now: bool,
-    dry_run: bool,
-    no_reload: bool,
-    timeout: float,
+    writing: Writing,
     root: Path,
     output: Output,
 ) -> int:
@@ -103,17 +99,17 @@ def remove_command(
 
     A service that was layered before has its layer where it was; one that was plain is plain again.
     """
-    session = Session(root, False, "take services out of domains", write=not dry_run)
+    session = Session(root, False, "take services out of domains", write=not writing.dry_run)
     the_domain(session.store, name)
     chosen = _members(session, name, units, output)
     plain = [own for own in chosen if own.joined_plain]
-    if no_reload and plain:
+    if not writing.reload and plain:
         raise click.UsageError("Un-layering cannot do without a reload: systemd would keep the layers it knows.")
     staying = [own.unit for own in chosen if not own.joined_plain]
     host = leaving(session.read(staying)) if staying else Host(0, {})
     request = Request(named=frozenset(staying), ignore_path_rules=True, moving=True)
     wanted = with_notes(plan_moves(session, host, request), host, charged_now(session, host))
-    if dry_run:
+    if writing.dry_run:
         for own in plain:
             output.say(f"Would remove {paths(own)}.")
         show_plan(wanted, output)
@@ -121,8 +117,8 @@ def remove_command(
     if tell_refused(wanted, request.named, output):
         return ExitCode.FAILURE
     show_notes(wanted, output)
-    gone = taken_out(session, plain, now, timeout, output) if plain else None
-    how = How(now, not no_reload, timeout, session.folder)
+    gone = taken_out(session, plain, writing.now, writing.timeout, output) if plain else None
+    how = How(writing.now, writing.reload, writing.timeout, session.folder)
     return carry_out(session, wanted, host, how, output, f"Removed from {name}:", gone)
 
 

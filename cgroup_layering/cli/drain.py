@@ -9,8 +9,9 @@ from typing import Any
 import click
 
 from cgroup_layering.cli.lifetime import NoLayer
-from cgroup_layering.cli.options import Span, output_options, units_argument
+from cgroup_layering.cli.options import output_options, units_argument
 from cgroup_layering.cli.session import Session
+from cgroup_layering.cli.words import Span
 from cgroup_layering.errors import ExitCode
 from cgroup_layering.lifetime.drain import Drained, Stopped, drain, left
 from cgroup_layering.naming import slice_path

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import click
 
+from cgroup_layering.asked import Asked
 from cgroup_layering.cli.options import (
+    Writing,
     layer_options,
     output_options,
-    path_rules_option,
     rehome_option,
     root_option,
     units_argument,
@@ -24,54 +25,37 @@ from cgroup_layering.disabled import FILE, Disabled
 from cgroup_layering.errors import ExitCode
 from cgroup_layering.host import Settings
 from cgroup_layering.layering import Layerer
-from cgroup_layering.model import Tracking
-from cgroup_layering.naming import is_glob
 from cgroup_layering.output.plans import show_notes, show_outcome, show_plan, tell_refused
 from cgroup_layering.output.progress import restarts
 from cgroup_layering.output.rehoming import rehomed_json, tell_rehomed
 from cgroup_layering.output.tables import Output
-from cgroup_layering.planner import Request, plan
+from cgroup_layering.planner import plan
 
 
 @click.command("enable")
 @units_argument(required=True)
 @layer_options
-@path_rules_option
 @write_options
 @rehome_option
 @root_option
 @output_options
 def command(
     units: tuple[str, ...],
-    tracking: str | None,
-    accept_oom_policy_loss: bool,
-    layer_limits: bool | None,
-    runtime: bool,
-    ignore_path_rules: bool,
-    now: bool,
-    dry_run: bool,
-    no_reload: bool,
-    timeout: float,
+    asked: Asked,
+    writing: Writing,
     rehome: bool,
     root: Path,
     output: Output,
 ) -> int:
     """Layer services: write their files; they take effect at the next start, or at once with --now."""
-    check_rehome(rehome, now)
-    session = Session(root, runtime, "layer services", write=not dry_run)
+    check_rehome(rehome, writing.now)
+    session = Session(root, asked.runtime, "layer services", write=not writing.dry_run)
     host = session.read(units, path_rules=True, settings=Settings.PLAIN)
-    request = Request(
-        tracking=Tracking(tracking) if tracking else None,
-        limits=layer_limits,
-        accept_oom_policy_loss=accept_oom_policy_loss,
-        folder=session.folder,
-        named=frozenset(word for word in units if not is_glob(word)),
-        # What is asked for here is layered, whether it is excluded or not.
-        config=replace(load(session.store), exclusions=()),
-        ignore_path_rules=ignore_path_rules,
-    )
+    # What is asked for here is layered, whether it is excluded or not.
+    config = replace(load(session.store), exclusions=())
+    request = asked.request(units, session.folder, config)
     wanted = plan(host, request)
-    if dry_run:
+    if writing.dry_run:
         show_plan(wanted, output)
         return ExitCode.OK
     if tell_refused(wanted, request.named, output):
@@ -80,9 +64,11 @@ def command(
     disabled = Disabled(session.store)
     if disabled.known().intersection(service.unit for service in wanted.layered):
         disabled.check()
-    with around_restart(session, host, rehome, timeout) as moving, restarts(output.quiet) as progress:
-        layerer = Layerer(session.store, session.folder, session.manager, timeout, progress, moving.before_restart)
-        outcome = layerer.run(wanted, host, now, not no_reload)
+    with around_restart(session, host, rehome, writing.timeout) as moving, restarts(output.quiet) as progress:
+        layerer = Layerer(
+            session.store, session.folder, session.manager, writing.timeout, progress, moving.before_restart
+        )
+        outcome = layerer.run(wanted, host, writing.now, writing.reload)
         rehomed = moving.finish()
     included = disabled.take_out(service.unit for service in wanted.layered if service.unit not in outcome.failed)
     if included:

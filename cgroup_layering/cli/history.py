@@ -9,8 +9,9 @@ from typing import Any
 
 import click
 
-from cgroup_layering.cli.options import OneUnit, output_options
+from cgroup_layering.cli.options import output_options
 from cgroup_layering.cli.session import Session
+from cgroup_layering.cli.words import OneUnit
 from cgroup_layering.errors import ExitCode, KernelFileError
 from cgroup_layering.history import Now, instances
 from cgroup_layering.host import NoSuchUnit

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import click
 
-from cgroup_layering.cli.options import OneUnit, output_options
+from cgroup_layering.cli.options import output_options
 from cgroup_layering.cli.session import Session
+from cgroup_layering.cli.words import OneUnit
 from cgroup_layering.config.load import load
 from cgroup_layering.errors import CgroupLayeringError, ExitCode
 from cgroup_layering.lifetime.rules import parse_rule

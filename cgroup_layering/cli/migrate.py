@@ -10,15 +10,14 @@ from typing import Any
 
 import click
 
+from cgroup_layering.asked import Asked
 from cgroup_layering.cli import trial
 from cgroup_layering.cli.deciding import compare, decide, only_what_can_be_tried, plan_of
+from cgroup_layering.cli.gates import gate_options
 from cgroup_layering.cli.options import (
-    Span,
-    gate_of,
-    gate_options,
+    Writing,
     layer_options,
     output_options,
-    path_rules_option,
     rehome_option,
     root_option,
     units_or_plan_argument,
@@ -27,6 +26,7 @@ from cgroup_layering.cli.options import (
 from cgroup_layering.cli.rehomers import around_restart, check_rehome
 from cgroup_layering.cli.session import Session
 from cgroup_layering.cli.undo import take_out
+from cgroup_layering.cli.words import Span
 from cgroup_layering.errors import CgroupLayeringError, ExitCode
 from cgroup_layering.layering import Layerer
 from cgroup_layering.model import Host, Plan, Timing
@@ -57,7 +57,6 @@ class NoAnswer(CgroupLayeringError):
 @click.command("migrate")
 @units_or_plan_argument
 @layer_options
-@path_rules_option
 @click.option("--yes", "--assume-yes", "-y", "yes", is_flag=True, help="Don't ask.")
 @click.option(
     "--try",
@@ -75,13 +74,15 @@ class NoAnswer(CgroupLayeringError):
 @output_options
 def command(
     units: tuple[str, ...],
+    asked: Asked,
     yes: bool,
     try_seconds: float | None,
     no_block: bool,
-    dry_run: bool,
+    writing: Writing,
+    gate: Gate,
     rehome: bool,
+    root: Path,
     output: Output,
-    **options: Any,
 ) -> int:
     """Layer the whole host, the services that are named, or what the plan in a FILE says.
 
@@ -89,24 +90,29 @@ def command(
     its next start. `rollback` undoes all of it. A FILE written by `plan --out` has a slash in its name or ends in
     .json or .plan; it is applied exactly, without a question, or not at all.
     """
-    check_rehome(rehome, options["now"])
-    gate = gate_of(options)
+    check_rehome(rehome, writing.now)
     if rehome and gate.batch:
         raise click.UsageError("--rehome goes around all restarts at once, so it goes without --batch.")
-    before = plan_of(units, options)
-    _check_try(try_seconds, no_block, options)
-    session = Session(options["root"], options["runtime"], "migrate this host", write=not dry_run)
+    before = plan_of(units, asked, root)
+    words = units
+    if before is not None:
+        words, asked = before.words, before.asked
+    if try_seconds is not None:
+        _check_try(try_seconds, plain=writing.reload and not asked.runtime and root == Path("/"))
+    elif no_block:
+        raise click.UsageError("--no-block goes with --try: nothing else waits.")
+    session = Session(root, asked.runtime, "migrate this host", write=not writing.dry_run)
     if try_seconds is not None:
         session.folder = RUN
-        if not dry_run:
+        if not writing.dry_run:
             trial.check_no_trial(trial.folder(session))
-    host, request, wanted = decide(session, units, before, options)
+    host, request, wanted = decide(session, words, asked, maybe_done=before is None and not writing.now)
     if before is not None:
         compare(Path(units[0]), before, wanted, host, session)
         wanted = restrict(wanted, before)
     if try_seconds is not None:
         wanted = only_what_can_be_tried(wanted, output)
-    if dry_run:
+    if writing.dry_run:
         show_plan(wanted, output)
         return ExitCode.OK
     named_refusals = [service for service in wanted.refused if service.unit in request.named]
@@ -126,7 +132,7 @@ def command(
     if tried and try_seconds is not None:
         trial.arm(session, request.migration, try_seconds, wanted.changes)
     try:
-        outcome, rehomed = _carry_out(session, wanted, host, rehome, gate, options, output)
+        outcome, rehomed = _carry_out(session, wanted, host, rehome, gate, writing, output)
     except BaseException:
         left = _is_left(session, request.migration)
         if left and tried:
@@ -143,35 +149,30 @@ def command(
     show_outcome(outcome, output, "Layered", migration=migration, **rehomed_json(rehomed))
     tell_rehomed(rehomed, output)
     if outcome.stopped:
-        return _undo(session, request.migration, tried, outcome, options["timeout"], output)
+        return _undo(session, request.migration, tried, outcome, writing.timeout, output)
     good = outcome.ok and not named_refusals
     if tried and try_seconds is not None:
         good &= _end_of_trial(session, request.migration, try_seconds, no_block, output)
     else:
-        _advise(wanted, options["now"], output)
+        _advise(wanted, writing.now, output)
     return ExitCode.OK if good else ExitCode.FAILURE
 
 
-def _check_try(seconds: float | None, no_block: bool, options: dict[str, Any]) -> None:
-    if seconds is None:
-        if no_block:
-            raise click.UsageError("--no-block goes with --try: nothing else waits.")
-        return
-    if options["runtime"] or options["no_reload"] or options["root"] != Path("/"):
+def _check_try(seconds: float, plain: bool) -> None:
+    if not plain:
         raise click.UsageError("--try goes without --runtime, --no-reload and --root: it tries things on this host.")
     if seconds < SHORTEST_SECONDS:
         raise click.UsageError(f"--try takes {SHORTEST_SECONDS:g} s or more: less leaves no time to confirm.")
 
 
 def _carry_out(
-    session: Session, wanted: Plan, host: Host, rehome: bool, gate: Gate, options: dict[str, Any], output: Output
+    session: Session, wanted: Plan, host: Host, rehome: bool, gate: Gate, writing: Writing, output: Output
 ) -> tuple[Outcome, list[Any]]:
-    timeout = options["timeout"]
-    with around_restart(session, host, rehome, timeout) as moving, restarts(output.quiet) as progress:
+    with around_restart(session, host, rehome, writing.timeout) as moving, restarts(output.quiet) as progress:
         layerer = Layerer(
-            session.store, session.folder, session.manager, timeout, progress, moving.before_restart, gate
+            session.store, session.folder, session.manager, writing.timeout, progress, moving.before_restart, gate
         )
-        outcome = layerer.run(wanted, host, options["now"], not options["no_reload"])
+        outcome = layerer.run(wanted, host, writing.now, writing.reload)
         return outcome, moving.finish()
 
 

@@ -9,9 +9,10 @@ import click
 
 from cgroup_layering.charges.usage import Target
 from cgroup_layering.cli.looks import folders_of, known_maps
-from cgroup_layering.cli.options import Span, output_options, units_argument
+from cgroup_layering.cli.options import output_options, units_argument
 from cgroup_layering.cli.rehomers import stops
 from cgroup_layering.cli.session import Session
+from cgroup_layering.cli.words import Span
 from cgroup_layering.errors import CgroupLayeringError, ExitCode
 from cgroup_layering.kernel.pfnfile import PAGE_SIZE
 from cgroup_layering.model import Host

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from cgroup_layering.cli.options import output_options, root_option, write_options
+from cgroup_layering.cli.options import Writing, output_options, root_option, write_options
 from cgroup_layering.cli.session import Session
 from cgroup_layering.cli.trial import disarm, folder
 from cgroup_layering.cli.undo import paths, take_out
@@ -47,16 +47,14 @@ class NoSuchMigration(CgroupLayeringError):
 @write_options
 @root_option
 @output_options
-def command(
-    migration: str, now: bool, dry_run: bool, no_reload: bool, timeout: float, root: Path, output: Output
-) -> int:
+def command(migration: str, writing: Writing, root: Path, output: Output) -> int:
     """Undo the last migration, or that with the ID: remove the files that carry its id, and nothing else.
 
     Services leave their layers at their next start; with --now those that may be restarted do so at once.
     """
-    if no_reload:
+    if not writing.reload:
         raise click.UsageError("rollback cannot do without a reload: systemd would keep the layers it knows.")
-    session = Session(root, False, "change unit files", write=not dry_run)
+    session = Session(root, False, "change unit files", write=not writing.dry_run)
     known = session.store.own()
     ids = {files.migration for files in known.values() if files.migration}
     if migration and migration not in ids:
@@ -65,11 +63,11 @@ def command(
     chosen = [files for _, files in sorted(known.items()) if migration and files.migration == migration]
     if not chosen:
         output.say("There is no migration to roll back.")
-    if dry_run:
+    if writing.dry_run:
         for files in chosen:
             output.say(f"Would remove {paths(files)}.")
         return ExitCode.OK
-    code = take_out(session, chosen, now, timeout, output)
+    code = take_out(session, chosen, writing.now, writing.timeout, output)
     if chosen and (others := sorted(ids - {migration})):
         output.say(f"Layers of other migrations stay: {', '.join(others)}.")
     if session.online:

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import click
 
-from cgroup_layering.cli.options import UnitWord, output_options
+from cgroup_layering.cli.options import output_options
 from cgroup_layering.cli.session import Session
+from cgroup_layering.cli.words import UnitWord
 from cgroup_layering.errors import CgroupLayeringError, ExitCode
 from cgroup_layering.naming import is_glob
 from cgroup_layering.output.tables import Output

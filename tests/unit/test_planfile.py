@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from cgroup_layering.asked import Asked
 from cgroup_layering.cli.planfiles import is_plan_file, read_plan_file, write_plan_file
 from cgroup_layering.model import Plan, ServiceFacts, Timing
 from cgroup_layering.planfile import HostChanged, PlanFileError, Saved, differences, host_of, parse, restrict, saved
@@ -26,7 +27,7 @@ def planned(*services: ServiceFacts, migration: str = "20260801T120000Z-0123abcd
 
 
 def document(found: Plan, **changes: Any) -> dict[str, Any]:
-    asked = {"tracking": None, "limits": True, "runtime": False}
+    asked = Asked(limits=True)
     return dict(saved(found, ("hello.service", "a*"), host=HERE, systemd=252, asked=asked)) | changes
 
 
@@ -45,14 +46,15 @@ def test_the_same_host_gives_the_same_plan_whatever_its_id() -> None:
     )
     assert compared(before, now) == []
     assert taken(before).words == ("hello.service", "a*")
+    assert taken(before).asked == Asked(limits=True)
 
 
 def test_rules_on_cgroups_are_ignored_only_if_the_plan_says_so() -> None:
     good = document(planned(facts()))
     for value, expected in ((True, True), (False, False), ("yes", False)):
         text = json.dumps(good | {"asked": good["asked"] | {"ignore_path_rules": value}})
-        assert parse(text, PATH).ignore_path_rules is expected
-    assert not taken(planned(facts())).ignore_path_rules
+        assert parse(text, PATH).asked.ignore_path_rules is expected
+    assert not taken(planned(facts())).asked.ignore_path_rules
 
 
 @pytest.mark.parametrize(
