@@ -3,137 +3,28 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import pytest
 
-from cgroup_layering.__main__ import main
 from cgroup_layering.cli.main import VERBS
 from cgroup_layering.trackings import ACCEPT
-from tests.planting import ETC, LIB, RUN, SIMPLE, plant, put, snapshot
+from tests.calling import OURS, PROJECT, UNITS, needs_root, refused, run
+from tests.planting import ETC, LIB, RUN, plant, put, snapshot
 
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="the tool writes only as root")
 pytestmark = pytest.mark.timeout(120)
-PROJECT = Path(__file__).parents[2]
-UNITS = {
-    f"{LIB}/hello.service": SIMPLE + "MemoryMax=64M\n",
-    f"{LIB}/other.service": SIMPLE,
-    f"{LIB}/t@.service": SIMPLE,
-    f"{LIB}/delegated.service": SIMPLE + "Delegate=yes\n",
-    f"{ETC}/masked.service": "-> /dev/null",
-    f"{ETC}/alias.service": "-> /usr/lib/systemd/system/hello.service",
-    f"{ETC}/multi-user.target.wants/t@1.service": "-> /usr/lib/systemd/system/t@.service",
-}
-OURS = {
-    "etc/systemd/system/system-hello.service.slice",
-    "etc/systemd/system/hello.service.d",
-    "etc/systemd/system/hello.service.d/zz-cgroup-layering.conf",
-}
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     return plant(tmp_path / "root", UNITS)
-
-
-def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run the program here: a process of its own for each would take most of the time of all unit tests."""
-    argv = ["cgroup-layering", *map(str, words)]
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
-    umask = os.umask(0o022)
-    os.umask(umask)
-    out, err = io.StringIO(), io.StringIO()
-    code: object = None
-    try:
-        with (
-            Path(os.devnull).open() as nothing,
-            mock.patch.multiple(sys, argv=argv, stdin=nothing),
-            contextlib.redirect_stdout(out),
-            contextlib.redirect_stderr(err),
-        ):
-            main()
-    except SystemExit as end:
-        code = end.code
-    finally:
-        os.umask(umask)
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-    assert isinstance(code, int)
-    return subprocess.CompletedProcess(argv, int(code), out.getvalue(), err.getvalue())
-
-
-def run_process(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "cgroup_layering", *map(str, words)],
-        cwd=PROJECT,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        env={**os.environ, "LC_ALL": "C.UTF-8", "PYTHONWARNINGS": "ignore"},
-    )
-
-
-def refused(done: subprocess.CompletedProcess[str], code: int, pattern: str) -> None:
-    """Exit code, a sentence on stderr (usage may stand before it), nothing on stdout and no traceback."""
-    assert done.returncode == code, done.stderr
-    assert done.stdout == "" and "Traceback" not in done.stderr
-    sentences = [line for line in done.stderr.splitlines() if line.startswith(("cgroup-layering: ", "Error: "))]
-    assert len(sentences) == 1 and re.search(pattern, sentences[0]), done.stderr
-    assert sentences[0].endswith(".") or not sentences[0].startswith("cgroup-layering")
-    assert all(char.isprintable() or char == "\n" for char in done.stderr)
-
-
-USAGE = {
-    "no such verb": (["frobnicate"], "No such command"),
-    "no such option": (["plan", "--frobnicate"], "No such option"),
-    "a socket": (["enable", "a.socket"], "socket unit, and only services"),
-    "a path": (["enable", "../etc/passwd"], "not a valid service name"),
-    "a blank": (["cat", "a b"], "not a valid service name"),
-    "an empty word": (["is-enabled", ""], "not a valid service name"),
-    "control characters": (["cat", "a\x1b[31m\n"], "not a valid service name"),
-    "bytes": (["cat", os.fsdecode(b"a\xff")], "not a valid service name"),
-    "too long": (["enable", "x" * 300], "308 bytes"),
-    "no unit": (["enable"], "Missing argument"),
-    "tracking": (["plan", "--tracking", "both"], "is not one of"),
-    "json": (["plan", "--json", "yaml"], "is not one of"),
-    "timeout": (["enable", "a", "--timeout", "soon"], "time span"),
-    "no timeout": (["enable", "a", "--timeout", "0"], "more than 0"),
-    "long timeout": (["enable", "a", "--timeout", "2d"], "at most one day"),
-    "root that is no folder": (["plan", "--root", "/etc/passwd"], "is a file"),
-    "root that is not there": (["plan", "--root", "/nonexistent"], "does not exist"),
-    "no reload": (["disable", "a", "--no-reload"], "cannot do without a reload"),
-    "no rollback without it": (["rollback", "--no-reload"], "cannot do without a reload"),
-}
-
-
-@pytest.mark.parametrize(("words", "pattern"), USAGE.values(), ids=USAGE.keys())
-def test_usage(words: list[str], pattern: str) -> None:
-    refused(run(*words), 2, pattern)
-
-
-@pytest.mark.parametrize("words", [["frobnicate"], ["cat", os.fsdecode(b"a\xff")], ["plan", "--root", "/sys"]])
-def test_a_process_of_its_own(words: list[str]) -> None:
-    done, here = run_process(*words), run(*words)
-    assert (done.returncode, done.stdout, done.stderr) == (here.returncode, here.stdout, here.stderr)
-
-
-def test_runtime_and_root(root: Path) -> None:
-    for verb in ("plan", "enable"):
-        refused(run(verb, "--runtime", "--root", root, "hello"), 2, "makes no sense with --root")
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -146,12 +37,6 @@ def test_version_and_verbs() -> None:
     assert run("--version").stdout.startswith("cgroup-layering, version ")
     listed = run("--help").stdout
     assert all(re.search(rf"^  {verb} ", listed, re.MULTILINE) for verb in VERBS)
-
-
-@pytest.mark.skipif(Path("/run/systemd/system").is_dir(), reason="this machine has a systemd to talk to")
-@pytest.mark.parametrize("words", [["plan"], ["status"], ["enable", "a"], ["migrate", "--yes"], ["is-enabled", "a"]])
-def test_a_host_that_cannot_be_layered(words: list[str]) -> None:
-    refused(run_process(*words), 1, "cgroup v2|not booted with systemd|memory controller|Root rights")
 
 
 def rows(done: subprocess.CompletedProcess[str]) -> dict[str, dict[str, Any]]:
@@ -182,16 +67,6 @@ def test_plan_with_globs_and_words(root: Path) -> None:
     assert sorted(rows(run("plan", "--root", root, "--json=short", "h*", "t@1"))) == ["hello.service", "t@1.service"]
     for word in ("absent", "absent*"):
         refused(run("plan", "--root", root, word), 4, f"There is no unit {re.escape(word)}")
-
-
-def test_a_root_without_systemd(tmp_path: Path) -> None:
-    refused(run("plan", "--root", tmp_path), 1, "no systemd below")
-
-
-def test_a_hostile_root_does_not_reach_the_terminal(tmp_path: Path) -> None:
-    folder = tmp_path / "a\x1b[31m\nb"
-    folder.mkdir()
-    refused(run("plan", "--root", folder), 1, "no systemd below")
 
 
 @needs_root
@@ -275,78 +150,6 @@ def test_is_enabled_as_systemctl_says_it(root: Path) -> None:
         done = run("is-enabled", "--root", root, *words)
         assert (done.stdout, done.returncode, done.stderr) == (output, code, ""), words
     assert run("is-enabled", "-q", "--root", root, "hello").stdout == ""
-
-
-REFUSED = {
-    "absent": (["enable", "absent"], 4, "There is no unit absent.service"),
-    "absent among others": (["enable", "hello", "absent"], 4, "There is no unit absent.service"),
-    "masked": (["enable", "masked"], 1, "masked.service is masked"),
-    "masked among others": (["enable", "hello", "masked"], 1, "masked.service is masked"),
-    "alias": (["enable", "alias"], 1, "alias.service is an alias of hello.service; name that one"),
-    "template": (["enable", "t@"], 1, "is a template"),
-    "tracking": (["enable", "delegated", "--tracking=service"], 1, "can only have `instance` tracking"),
-    "migrate without yes": (["migrate"], 2, "standard input is not a terminal"),
-    "migrate what is refused": (["migrate", "--yes", "masked"], 1, "is masked"),
-    "disable absent": (["disable", "absent"], 4, "There is no unit absent.service"),
-    "cat absent": (["cat", "absent"], 4, "There is no unit absent.service"),
-    "cat plain": (["cat", "hello"], 1, "is not layered"),
-}
-
-
-@needs_root
-@pytest.mark.parametrize(("words", "code", "pattern"), REFUSED.values(), ids=REFUSED.keys())
-def test_refused_and_nothing_written(root: Path, words: list[str], code: int, pattern: str) -> None:
-    before = snapshot(root)
-    refused(run(words[0], "--root", root, *words[1:]), code, pattern)
-    assert snapshot(root) == before
-
-
-IN_THE_WAY = {
-    "foreign slice": ({f"{ETC}/system-hello.service.slice": "[Slice]\n"}, "was not written by cgroup-layering"),
-    "link": ({f"{ETC}/system-hello.service.slice": "-> /etc/passwd"}, "a symbolic link is in the way"),
-    "linked folder": ({f"{ETC}/hello.service.d": "-> /tmp"}, "a symbolic link is in the way"),
-    "drop-in that beats ours": (
-        {f"{ETC}/hello.service.d/zzz.conf": "[Service]\nSlice=a.slice\n"},
-        "sorts behind zz-cgroup-layering.conf",
-    ),
-    "folder": ({f"{ETC}/system-hello.service.slice/x": ""}, "not a regular file|is a directory"),
-}
-
-
-@needs_root
-@pytest.mark.parametrize(("files", "pattern"), IN_THE_WAY.values(), ids=IN_THE_WAY.keys())
-def test_in_the_way(root: Path, files: dict[str, str], pattern: str) -> None:
-    put(root, files)
-    before = snapshot(root)
-    refused(run("enable", "--root", root, "hello"), 1, pattern)
-    assert snapshot(root) == before
-    # It is that service's trouble alone.
-    assert run("enable", "--root", root, "other").returncode == 0
-
-
-@needs_root
-def test_the_whole_folder_is_a_link(root: Path) -> None:
-    (root / ETC).rename(root / "elsewhere")
-    (root / ETC).symlink_to(root / "elsewhere")
-    before = snapshot(root)
-    refused(run("enable", "--root", root, "hello"), 1, "a symbolic link is in the way")
-    assert snapshot(root) == before
-
-
-@pytest.fixture
-def read_only(root: Path) -> Iterator[Path]:
-    command = ["mount", "--bind", str(root), str(root)]
-    if shutil.which("mount") is None or subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("nothing can be mounted here")
-    subprocess.run(["mount", "-o", "remount,bind,ro", str(root)], check=True)
-    yield root
-    subprocess.run(["umount", str(root)], check=True)
-
-
-@needs_root
-def test_a_read_only_root(read_only: Path) -> None:
-    refused(run("enable", "--root", read_only, "hello"), 1, "read-only file system")
-    assert run("plan", "--root", read_only, "hello").returncode == 0
 
 
 @needs_root

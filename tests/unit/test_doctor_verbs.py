@@ -15,8 +15,8 @@ import pytest
 from cgroup_layering.doctor.checks import CHECKS
 from cgroup_layering.doctor.evidence import Evidence
 from cgroup_layering.errors import KernelFileError
+from tests.calling import refused, run
 from tests.planting import ETC, LIB, SIMPLE, plant, put, snapshot
-from tests.unit.test_cli import refused, run
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="the tool writes only as root")
 pytestmark = pytest.mark.timeout(120)

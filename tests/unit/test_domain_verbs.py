@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from cgroup_layering.domains.files import Domain, domain_text
+from tests.calling import run
 from tests.planting import ETC, LIB, SIMPLE, plant, put, snapshot
-from tests.unit.test_cli import run
 
 pytestmark = [
     pytest.mark.timeout(120),
