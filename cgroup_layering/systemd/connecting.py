@@ -11,21 +11,26 @@ from typing import Any
 from gi.repository import Gio, GLib
 
 from cgroup_layering.errors import CgroupLayeringError, HostUnsuitable
+from cgroup_layering.spans import parse_span
 from cgroup_layering.systemd.bus import SystemdBus
 from cgroup_layering.systemd.manager import BusTimeout
 
 _SOCKET = Path("/run/dbus/system_bus_socket")
 _PRIVATE = Path("/run/systemd/private")
 _BOOTED = Path("/run/systemd/system")
+_PATIENCE = 30.0
+_LONGEST = 3600.0
 
 
 def connect(
-    timeout: float = 30.0, reload_timeout: float = 180.0, bus_socket: Path = _SOCKET, booted: Path = _BOOTED
+    timeout: float | None = None, reload_timeout: float = 180.0, bus_socket: Path = _SOCKET, booted: Path = _BOOTED
 ) -> SystemdBus:
     """Connect to the system manager; timeouts in seconds for each call and for a daemon-reload.
 
-    Raises HostUnsuitable where there is no systemd or no bus, BusTimeout where the bus does not answer.
+    Without one for each call it is that of $SYSTEMD_BUS_TIMEOUT, as systemctl's is (docs/ENVIRONMENT.md in systemd's
+    tree), or 30 s. Raises HostUnsuitable where there is no systemd or no bus, BusTimeout where the bus does not answer.
     """
+    timeout = patience() if timeout is None else timeout
     _check_booted(booted)
     _greet(timeout, bus_socket)
     import pydbus
@@ -36,7 +41,7 @@ def connect(
         raise HostUnsuitable(f"Cannot connect to the system bus: {error.message.rstrip('.')}.") from error
     # GLib would end the process without a word, between any two steps, when the bus goes.
     connection.set_exit_on_close(False)
-    return SystemdBus(connection, timeout, reload_timeout, lambda: _again(timeout, bus_socket))
+    return SystemdBus(connection, timeout, max(timeout, reload_timeout), lambda: _again(timeout, bus_socket))
 
 
 def _again(timeout: float, bus_socket: Path, private: Path = _PRIVATE) -> Any:
@@ -51,6 +56,15 @@ def _again(timeout: float, bus_socket: Path, private: Path = _PRIVATE) -> Any:
         return None
 
 
+def patience() -> float:
+    """Seconds to wait for an answer; what is no time span, or none, counts as unset (sd-bus.c in systemd's tree)."""
+    try:
+        seconds = parse_span(os.environ.get("SYSTEMD_BUS_TIMEOUT", ""))
+    except ValueError:
+        return _PATIENCE
+    return min(seconds, _LONGEST) or _PATIENCE
+
+
 def _check_booted(booted: Path) -> None:
     if not booted.is_dir():
         raise HostUnsuitable(
@@ -60,14 +74,15 @@ def _check_booted(booted: Path) -> None:
 
 
 def connect_apart(
-    timeout: float = 30.0, reload_timeout: float = 180.0, bus_socket: Path = _SOCKET, booted: Path = _BOOTED
+    timeout: float | None = None, reload_timeout: float = 180.0, bus_socket: Path = _SOCKET, booted: Path = _BOOTED
 ) -> SystemdBus:
     """Connect as `connect` does, by a connection of our own: GLib ends the process when the one it shares is lost."""
+    timeout = patience() if timeout is None else timeout
     _check_booted(booted)
     _greet(timeout, bus_socket)
     try:
         # Without pydbus, which is half a megabyte in a process that stays.
-        return SystemdBus(_open(bus_socket), timeout, reload_timeout)
+        return SystemdBus(_open(bus_socket), timeout, max(timeout, reload_timeout))
     except GLib.Error as error:
         raise HostUnsuitable(f"Cannot connect to the system bus: {error.message.rstrip('.')}.") from error
 

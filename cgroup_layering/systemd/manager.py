@@ -37,7 +37,9 @@ class BusError(CgroupLayeringError):
 class BusTimeout(BusError):
     """No answer came within the timeout (seconds)."""
 
-    hint = "Look at the load of the host and at `systemctl status dbus`, then try again or raise --timeout."
+    hint = (
+        "Look at the load of the host and at `systemctl status dbus`, then try again, or with SYSTEMD_BUS_TIMEOUT=5min."
+    )
 
     def __init__(self, call: str, timeout: float) -> None:
         super().__init__(call, "org.freedesktop.DBus.Error.Timeout", f"no answer within {timeout:g} s")
