@@ -2,7 +2,8 @@
 """Method calls to systemd over D-Bus.
 
 They go out with a timeout each, several at a time, without the introspection that pydbus would do for every object
-(its proxies also wait for ever by default). When the bus is lost they go on over another connection.
+(its proxies also wait for ever by default). When the bus is lost they go on over another connection, and when systemd
+leaves it and comes again what it did not answer is asked once more; the bus keeps such calls until it is there.
 """
 
 from __future__ import annotations
@@ -92,7 +93,8 @@ class Calls:
             return BusTimeout(call, timeout)
         name = Gio.DBusError.get_remote_error(error) or ""
         if name == "org.freedesktop.DBus.Error.NoReply":
-            return BusTimeout(call, timeout)
+            # systemd itself has left the bus, as it does when it is re-executed; both implementations say it so.
+            return BusLost(call) if "disconnected" in error.message else BusTimeout(call, timeout)
         if error.matches(Gio.io_error_quark(), Gio.IOErrorEnum.CLOSED) or (not name and self.connection.is_closed()):
             return BusLost(call)
         # strip_remote_error() would strip a copy: Python's bindings pass errors by value.

@@ -89,7 +89,8 @@ class StandIn:
         self._register(ROOT, MANAGER, self.call, self.manager_property)
         for unit in (*self.told.get("units", ()), "init.scope"):
             self._register(label(unit), UNIT, None, lambda *words, unit=unit: self.unit_property(unit, words[4]))
-        arguments = GLib.Variant("(su)", (NAME, 4))
+        # 4 is not to be queued (D-Bus specification, RequestName).
+        arguments = GLib.Variant("(su)", (NAME, 0 if self.told.get("waits") else 4))
         self.connection.call_sync(
             "org.freedesktop.DBus", "/", "org.freedesktop.DBus", "RequestName", arguments, None, 0, -1, None
         )

@@ -220,6 +220,26 @@ def test_systemd_dies_in_mid_call(systemd: Connect) -> None:
         bus.reload()
 
 
+@pytest.mark.parametrize(
+    ("method", "call"), [("Reload", "reload"), ("ListJobs", "jobs"), ("ListUnitsByPatterns", "units")]
+)
+def test_systemd_leaves_in_mid_call_and_comes_again(systemd: Connect, method: str, call: str) -> None:
+    """As when it is re-executed: what it did not answer is asked once more."""
+    bus = systemd(dies=[method], units=UNITS, timeout=20)
+    systemd(waits=True, units=UNITS)
+    with at_most(10):
+        CALLS[call](bus)
+
+
+def test_jobs_that_systemd_may_have_taken_are_not_asked_for_twice(systemd: Connect) -> None:
+    bus = systemd(dies=["RestartUnit"], units=UNITS, timeout=20)
+    systemd(waits=True, units=UNITS)
+    (answer,) = bus.enqueue("restart", UNITS[:1]).values()
+    assert isinstance(answer, BusLost)
+    (answer,) = bus.enqueue("start", UNITS[:1]).values()
+    assert isinstance(answer, int)
+
+
 def test_units_that_are_not_there(systemd: Connect) -> None:
     with pytest.raises(BusError) as caught:
         systemd(units=["a.service"], timeout=10).properties(["a.service", "b.service"], UNIT, ("Names",))
