@@ -24,6 +24,7 @@ from cgroup_layering.kernel.cgroupfs import CgroupFS
 from cgroup_layering.model import Host
 from cgroup_layering.naming import slice_path
 from cgroup_layering.output import charges as show
+from cgroup_layering.output.charges_json import contents_json, file_json, host_json, map_json, owner_json, usage_json
 from cgroup_layering.output.progress import naming
 from cgroup_layering.output.stream import Document
 from cgroup_layering.output.tables import Output
@@ -63,7 +64,7 @@ class View:
         rows.sort(key=_HOST_SORTS[self.sort or "size"])
         chosen = rows[: self.top or None]
         if self.document:
-            self.document.add(show.host_json(charges, chosen))
+            self.document.add(host_json(charges, chosen))
         else:
             show.show_host(chosen, len(rows) - len(chosen), self.sizes, self.output)
 
@@ -75,8 +76,8 @@ class View:
         found: Iterator[FileRow] = listing.rows(paths)
         if self.document:
             ordered = found if not (self.sort or self.top) else iter(self._chosen(found))
-            self.document.add_list("files", (show.file_json(row) for row in ordered))
-            sums = [{**show.owner_json(owner)} for owner in listing.cgroups()]
+            self.document.add_list("files", (file_json(row) for row in ordered))
+            sums = [{**owner_json(owner)} for owner in listing.cgroups()]
             self.document.add({"cgroups": sums, **_listing_json(listing)})
         else:
             several = len(paths) > 1 or paths[0].is_dir()
@@ -109,9 +110,7 @@ class View:
         found = usages(targets, self.fs, known_maps(self.output))
         owners = Owners.scan(self.fs)
         if self.document:
-            self.document.add_list(
-                "services", (show.usage_json(usage, self._used(usage.files), owners) for usage in found)
-            )
+            self.document.add_list("services", (usage_json(usage, self._used(usage.files), owners) for usage in found))
             return
         for index, usage in enumerate(found):
             if index:
@@ -133,7 +132,7 @@ class View:
         with naming(self.output.quiet) as progress:
             found = [contents(cgroup, self.fs, paths, maps, progress) for cgroup in chosen]
         if self.document:
-            self.document.add_list("contents", (show.contents_json(one, self._rows) for one in found))
+            self.document.add_list("contents", (contents_json(one, self._rows) for one in found))
             return
         for index, one in enumerate(found):
             if index:
@@ -144,7 +143,7 @@ class View:
         """All bpf maps. Raises BpfUnavailable."""
         maps, owners = bpf_maps(), Owners.scan(self.fs)
         if self.document:
-            self.document.add_list("bpf_maps", (show.map_json(one, owners) for one in maps))
+            self.document.add_list("bpf_maps", (map_json(one, owners) for one in maps))
         else:
             show.show_maps(maps[: self.top or None], owners, self.sizes, self.output)
 
