@@ -47,6 +47,7 @@ def main() -> int:
     if unknown := set(options.names) - set(BOUNDS):
         parser.error(f"there is no measure named {', '.join(sorted(unknown))}.")
     rows: list[Row] = []
+    _write(rows)
     try:
         guest = _prepare(suites[0], package.resolve())
         names = set(options.names)
@@ -56,12 +57,14 @@ def main() -> int:
                 call = f"cd {_FOLDER} && python3 -m benchguest.{script} {' '.join(chosen)}"
                 for line in guest.lines(call, _PATIENCE):
                     rows.append(_row(line))
+                    _write(rows)  # a bench that is ended early has measured something
         for rebooting in (booting, shutdown):
             if rebooting.NAME in names:
                 rows.append(_row(json.dumps(rebooting.samples(guest))))
+                _write(rows)
     except (DemoError, LabError) as error:
         say(str(error), "bench")
-    _write(rows)
+    say(f"figures are in {_OUTPUT.relative_to(ROOT)}", "bench")
     show(rows, suites[0])
     absent = set(missing(rows)) & set(options.names or BOUNDS)
     if absent:
@@ -98,4 +101,3 @@ def _write(rows: list[Row]) -> None:
     fresh = _OUTPUT.with_suffix(".new")
     fresh.write_text(json.dumps([row.as_json() for row in rows], indent=2) + "\n")
     fresh.replace(_OUTPUT)
-    say(f"figures are in {_OUTPUT.relative_to(ROOT)}", "bench")
