@@ -109,6 +109,7 @@ def instances(run: Run) -> Observation:
     run.systemctl("start", *pair)
     seen: Observation = {}
     for unit in pair:
+        run.await_command(unit, "sleep")
         (pid,) = run.processes(unit)
         name = run.name(unit).split("@")[1]
         seen[name] = run.state(unit) | {"command": read(Path(f"/proc/{pid}/cmdline")).split("\0")[:2]}
@@ -207,6 +208,7 @@ def portable(run: Run) -> Observation:
     """An attached portable service runs from its image."""
     unit = "fidport@V@.service"
     run.systemctl("start", unit)
+    run.await_command(unit, "sleep")
     (pid,) = run.processes(unit)
     seen = run.state(unit) | {
         "of its image": (Path(f"/proc/{pid}/root") / "etc/os-release").read_text().count("fidport")
@@ -222,7 +224,7 @@ def idle(run: Run) -> Observation:
     unit = "idle-@V@.service"
     begin = time.monotonic()
     run.systemctl("start", unit)
-    wait(lambda: run.commands(unit) == ["sleep"], 20)
+    run.await_command(unit, "sleep")
     seen = run.state(unit) | {"commands": run.commands(unit), "soon": time.monotonic() - begin < 30}
     run.systemctl("stop", unit)
     return seen

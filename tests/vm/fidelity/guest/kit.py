@@ -130,6 +130,10 @@ class Run:
         """The names of the processes of a unit."""
         return sorted(filter(None, (read(Path(f"/proc/{pid}/comm")) for pid in self.processes(unit))))
 
+    def await_command(self, unit: str, name: str) -> None:
+        """Wait until a Type=simple service has executed `name`: it is up before that, with systemd's root and words."""
+        wait(lambda: self.commands(unit) == [name], 20)
+
     def await_state(self, unit: str, *states: str, seconds: float = 60) -> str:
         """Wait until a unit is in one of the states; the state it is in then."""
         wait(lambda: self.show(unit, "ActiveState")["ActiveState"] in states, seconds)
