@@ -27,6 +27,9 @@ OPTIONS = {
 TAGS = {"plain": "fidp", "instance": "fidi", "service": "fids"}
 """What @V@ becomes: words that are in nothing else, so that they can be taken out again."""
 
+_BY_CHANCE = ("Killing process", "Consumed ")
+"""Lines that come and go in plain runs too: whom systemd still finds to kill after the kernel, and what a unit used,
+which it says from a second of CPU on (src/core/unit.c, unit_log_resources)."""
 CGROUPS = Path("/sys/fs/cgroup")
 Observation = dict[str, Any]
 
@@ -145,8 +148,7 @@ class Run:
         out = sh(["journalctl", "-q", "--no-pager", "-o", "json", "-S", self.begin, "-u", self.name(unit)]).stdout
         lines = (json.loads(line)["MESSAGE"] for line in out.splitlines())
         told = [normal(line, self.variant) for line in lines if isinstance(line, str)]
-        # Whom systemd still finds to kill after the kernel, and how often it looks, is a race in plain runs too.
-        return list(dict.fromkeys(line for line in told if "Killing process" not in line))
+        return list(dict.fromkeys(line for line in told if not any(words in line for words in _BY_CHANCE)))
 
 
 def named(text: str, variant: str) -> str:
@@ -157,7 +159,6 @@ def named(text: str, variant: str) -> str:
 def normal(line: str, variant: str) -> str:
     """A line of the journal without numbers, times and the name of the run."""
     line = line.replace(TAGS[variant], "V")
-    line = re.sub(r"Consumed .*", "Consumed ...", line)
     line = re.sub(r"pid=\d+|PID \d+|process \d+|: +\d+ Killed", "process N", line)
     return re.sub(r"\[\d+\]|\b\d{3,}\b", "N", line)
 
