@@ -60,6 +60,8 @@ class Settings(StrEnum):
     ALL = "all"
     PLAIN = "plain"
     """Of those that are not layered: what they have has to be there afterwards."""
+    DOUBTFUL = "doubtful"
+    """Of those of them that systemd is asked about anyway; what the others have is in files that it has read."""
     NONE = "none"
 
 
@@ -91,11 +93,15 @@ class Reader:
         told: dict[str, ServiceFacts] = {}
 
         def unasked(rows: Iterable[UnitRow]) -> dict[str, frozenset[str]]:
-            if settings is not Settings.NONE or self._fs is None:
+            if settings not in (Settings.DOUBTFUL, Settings.NONE) or self._fs is None:
                 return {}
             return self._unasked(manager, self._fs, rows, folder, told)
 
-        wanted = {Settings.ALL: lambda _: True, Settings.PLAIN: lambda unit: unit not in self.own}
+        wanted = {
+            Settings.ALL: lambda _: True,
+            Settings.PLAIN: lambda unit: unit not in self.own,
+            Settings.DOUBTFUL: lambda unit: unit not in self.own,
+        }
         states = live.services(
             manager,
             [w for w in words if not is_glob(w)],

@@ -12,7 +12,7 @@ from cgroup_layering.cli.planfiles import is_plan_file, read_plan_file
 from cgroup_layering.cli.session import Session
 from cgroup_layering.config.load import load
 from cgroup_layering.host import Settings
-from cgroup_layering.model import Host, Plan, Timing
+from cgroup_layering.model import Host, Plan, Timing, Tracking
 from cgroup_layering.output.tables import Output
 from cgroup_layering.planfile import HostChanged, Saved, differences
 from cgroup_layering.planner import Request, plan
@@ -35,14 +35,18 @@ def plan_of(units: tuple[str, ...], asked: Asked, root: Path) -> Saved | None:
     return read_plan_file(Path(units[0]))
 
 
-def decide(session: Session, words: tuple[str, ...], asked: Asked, maybe_done: bool) -> tuple[Host, Request, Plan]:
-    """The host, what is asked of it, and the plan for that; `maybe_done` if it is worth a look whether all is done."""
+def decide(session: Session, words: tuple[str, ...], asked: Asked, now: bool) -> tuple[Host, Request, Plan]:
+    """The host, what is asked of it, and the plan for that; `now` if services are to be restarted.
+
+    Asking about every service takes longer than all else. Where nothing is restarted and each service keeps its own
+    settings (tracking `instance`), systemd is asked about those alone whose files leave a doubt, as `plan` does:
+    what the others had is what they say of themselves after the reload, and their layers are held against that.
+    """
     request = asked.request(words, session.folder, load(session.store), session.new_migration())
-    # Where there are layers already it may well be that nothing is to be done: looking as `plan` does tells, quickly.
-    if session.online and maybe_done and session.store.own():
-        host = session.read(words, path_rules=True, settings=Settings.NONE)
+    if session.online and not now:
+        host = session.read(words, path_rules=True, settings=Settings.DOUBTFUL)
         found = plan(host, request)
-        if not found.changes:
+        if all(service.layering and service.layering.tracking is Tracking.INSTANCE for service in found.changes):
             return host, request, found
     host = session.read(words, path_rules=True, settings=Settings.PLAIN)
     return host, request, plan(host, request)

@@ -106,7 +106,7 @@ def command(
         session.folder = RUN
         if not writing.dry_run:
             trial.check_no_trial(trial.folder(session))
-    host, request, wanted = decide(session, words, asked, maybe_done=before is None and not writing.now)
+    host, request, wanted = decide(session, words, asked, writing.now)
     if before is not None:
         compare(Path(units[0]), before, wanted, host, session)
         wanted = restrict(wanted, before)

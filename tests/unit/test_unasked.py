@@ -133,6 +133,17 @@ def change_a_file(root: Path) -> None:
     (root / ETC / "a.service").write_text(SIMPLE)
 
 
+def test_who_leaves_a_doubt_is_asked_for_its_settings_too(root: Path) -> None:
+    manager = systemd(root)
+    manager.answers = {f"{name}.service": {"MemoryMax": 7 << 20} for name in "abc"}
+    change_a_file(root)
+    found = read(manager, Settings.DOUBTFUL).services
+    assert {unit: facts.settings for unit, facts in found.items() if facts.settings} == {
+        "a.service": {"MemoryMax": 7 << 20}
+    }
+    assert manager.asked[SERVICE] == {"a.service"}
+
+
 def set_its_time_back(root: Path) -> None:
     change_a_file(root)
     os.utime(root / ETC / "a.service", (0, 0))
